@@ -1,0 +1,144 @@
+"""chucky: asks a running node over its Unix socket and prints what it says."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from chucky import __version__
+from chucky.errors import ChuckyError, Unavailable
+from chucky.net.control_client import call, find_sockets
+
+RUNTIME_DIR = "/run/chucky"
+# A fact waits for `hold`, a connect for a few dials: the daemon ends both, this is for a hung one.
+PATIENCE_S = 5.0
+FACT_PATIENCE_S = 3600.0
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def _socket(options: argparse.Namespace) -> str:
+    """Return the socket of the node asked for; Unavailable when there is none."""
+    if options.node:
+        name = options.node
+        return os.path.join(options.runtime_dir, name, f"{name}.sock")
+    found = find_sockets(options.runtime_dir)
+    if not found:
+        raise Unavailable("no node runs here; start one: systemctl start chucky@a")
+    if len(found) > 1:
+        names = ", ".join(os.path.basename(path).removesuffix(".sock") for path in found)
+        raise ChuckyError(f"several nodes run here: {names}; choose one with --node NAME")
+    return found[0]
+
+
+def _ask(options: argparse.Namespace, patience_s: float = PATIENCE_S, **more: str) -> Any:
+    request = {"command": options.command, **more}
+    return next(call(_socket(options), request, patience_s))
+
+
+def _fact(options: argparse.Namespace) -> int:
+    print(_ask(options, FACT_PATIENCE_S)["fact"])
+    return 0
+
+
+def _nodes(options: argparse.Namespace) -> int:
+    for name in _ask(options)["nodes"]:
+        print(name)
+    return 0
+
+
+def _applications(options: argparse.Namespace) -> int:
+    for name in _ask(options)["applications"]:
+        print(name)
+    return 0
+
+
+def _connect(options: argparse.Namespace) -> int:
+    done = _ask(options, node=options.target)
+    print("true" if done["connected"] else "false")
+    if not done["connected"]:
+        print(f"chucky: {done['sentence']}", file=sys.stderr)
+    return 0 if done["connected"] else 1
+
+
+def _status(options: argparse.Namespace) -> int:
+    from chucky import report
+
+    found = _ask(options)
+    print(json.dumps(found, indent=2) if options.json else report.status_text(found))
+    return 0
+
+
+def _reload(options: argparse.Namespace) -> int:
+    for line in _ask(options)["lines"]:
+        print(line)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from chucky import report
+
+    return report.check(options.file)
+
+
+def _cookie(options: argparse.Namespace) -> int:
+    from chucky import cookie
+
+    if not os.path.lexists(options.file):
+        cookie.make(options.file)
+        print(f"made {options.file}; copy it to the other machines")
+    print(f"fingerprint {cookie.fingerprint(cookie.read(options.file))}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from chucky.demo import demo
+
+    return demo()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("chucky", description="Ask the node that runs here.")
+    parser.add_argument("--node", metavar="NAME", default="", help="which, when several run here")
+    parser.add_argument("--runtime-dir", metavar="D", default=RUNTIME_DIR)
+    parser.add_argument("--version", action="version", version=f"chucky {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Command, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        return command
+
+    add("fact", _fact, "print one fact")
+    add("nodes", _nodes, "print the connected peers, one a line")
+    add("applications", _applications, "print what runs on this node")
+    connect = add("connect", _connect, "connect to a node; print true or false")
+    connect.add_argument("target", metavar="NODE[:PORT]", help="as b@10.0.0.2 or b@[fd00::2]:4042")
+    status = add("status", _status, "print the cluster as this node sees it")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+    add("reload", _reload, "reread the config, the cookie and the facts; print what was done")
+    check = add("check", _check, "check a config file; exit 78 when it is wrong")
+    check.add_argument("file", metavar="FILE", nargs="?", default="/etc/chucky/node.toml")
+    cookie = add("cookie", _cookie, "make a cookie file if there is none; print its fingerprint")
+    cookie.add_argument("file", metavar="FILE", nargs="?", default="/etc/chucky/cookie")
+    add("demo", _demo, "three nodes on loopback, a kill, a failover, a return, a takeover")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Command = options.run
+        return run(options)
+    except ChuckyError as error:
+        print(f"chucky: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain again when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,215 @@
+"""Whom to dial, where and when: known addresses, the rhythm of redialling, and its bounds (rule 4).
+
+What a beacon says is a hint that costs at most a few dials: contacts that never proved the cookie
+are few, forgotten soon, and dialled a few at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chucky.core.events import Ended
+from chucky.names import Address, NodeName
+
+REDIAL_MS = 250  # with ± 20 %, so that two nodes do not go on dialling each other in step
+BACKOFF_MS = 1000  # doubled each time, for refused cookies and unlisted nodes
+BACKOFF_LIMIT_MS = 60_000
+# A configured host that refuses has no node there now; one that starts will call us itself.
+NOBODY_THERE_MS = 1000
+MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
+MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect and handshake time
+UNPROVEN_MS = 10_000  # ten beacons of the default interval
+UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
+MAX_ADDRESSES = 4  # of one node: two address families on two networks
+
+
+@dataclass(slots=True)
+class Contact:
+    """A node, or a configured address whose node is not known yet."""
+
+    name: NodeName | None
+    listed: bool
+    seen_ms: int
+    addresses: list[Address] = field(default_factory=list)
+    proven: bool = False  # a handshake with it succeeded, or a member told us of it
+    configured: bool = False
+    dial: int | None = None  # the link id of the attempt under way
+    dial_address: Address | None = None
+    began_ms: int = 0
+    next_ms: int = 0
+    backoff_ms: int = 0
+    turn: int = 0
+
+    def next_address(self) -> Address:
+        """Return where to dial now: the best known address each second time."""
+        rest = self.addresses[1:]
+        self.turn += 1
+        return self.addresses[0] if self.turn % 2 or not rest else rest[self.turn // 2 % len(rest)]
+
+    def learn(self, address: Address, first: bool = False) -> None:
+        """Add an address; `first` when a link was up there."""
+        if address in self.addresses:
+            if not first:
+                return
+            self.addresses.remove(address)
+        self.addresses.insert(0 if first else len(self.addresses), address)
+        if len(self.addresses) > MAX_ADDRESSES:
+            del self.addresses[-1 if first else 1]  # a hint never drives out the best
+
+
+class Contacts:
+    """All contacts, and which of them to dial."""
+
+    def __init__(self, me: NodeName, seed: int) -> None:
+        self._me = me
+        self._seed = seed
+        self._named: dict[NodeName, Contact] = {}
+        self._configured: dict[Address, Contact] = {}
+        self._dials: dict[int, Contact] = {}
+        self._last_link = 0
+
+    def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
+        """A beacon says that this node is there; dial it now unless that was done just now."""
+        contact = self._named.get(name)
+        if contact is None:
+            if not self._has_room():
+                return
+            contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        contact.seen_ms = now_ms
+        if address not in contact.addresses:
+            contact.learn(address)
+            contact.next_ms = min(contact.next_ms, max(now_ms, contact.began_ms + REDIAL_MS))
+
+    def told(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
+        """A member says that this node is there; its word is as good as the node's own."""
+        contact = self._named.get(name)
+        if contact is None:
+            contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        contact.proven = True
+        contact.learn(address)
+
+    def configure(self, addresses: tuple[Address, ...], now_ms: int) -> None:
+        """Take these as the configured ones: each is dialled until its node is linked."""
+        kept = {a: c for a, c in self._configured.items() if a in addresses}
+        for address in addresses:
+            if address not in kept:
+                kept[address] = Contact(
+                    None, False, now_ms, [address], configured=True, next_ms=now_ms
+                )
+        self._configured = kept
+
+    def came_up(self, link: int, name: NodeName, listed: bool, at: Address | None) -> None:
+        """A link with this node is up; `at` is where it can be dialled, when known."""
+        contact = self._named.setdefault(name, Contact(name, listed, 0))
+        contact.proven = True
+        contact.backoff_ms = 0
+        if at is not None:
+            contact.learn(at, first=True)
+        dialled = self._dials.pop(link, None)
+        if dialled is None:
+            return
+        dialled.dial = None
+        dialled.backoff_ms = 0
+        if dialled.configured:
+            dialled.name = name
+        elif dialled.name != name and dialled.dial_address in dialled.addresses:
+            dialled.addresses.remove(dialled.dial_address)  # somebody else lives there now
+
+    def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
+        """The link with this node is gone; dial it at once when it did not say goodbye."""
+        contact = self._named.get(name)
+        if contact is not None and contact.dial is None:
+            contact.next_ms = now_ms if at_once else now_ms + NOBODY_THERE_MS
+            contact.turn = 0
+            contact.seen_ms = now_ms
+
+    def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
+        """A dial failed; return whose it was."""
+        contact = self._dials.pop(link, None)
+        if contact is None:
+            return None
+        contact.dial = None
+        if why in (Ended.COOKIE, Ended.PROTOCOL) or not (contact.listed or contact.configured):
+            contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
+            contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
+        elif contact.configured and why is Ended.REFUSED:
+            contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
+        else:
+            contact.next_ms = max(now_ms, contact.began_ms + self._jitter(REDIAL_MS))
+        return contact
+
+    def itself(self, link: int) -> None:
+        """That dial reached this very node: never dial there again."""
+        contact = self._dials.pop(link, None)
+        if contact is not None:
+            contact.dial = None
+            contact.addresses = [a for a in contact.addresses if a != contact.dial_address]
+
+    def due(self, linked: set[NodeName], now_ms: int) -> Iterator[tuple[int, Address]]:
+        """Yield the dials that are due, as (new link id, address); they count as begun."""
+        unproven = sum(not c.proven for c in self._dials.values())
+        for contact in self._idle(linked):
+            if contact.next_ms > now_ms:
+                continue
+            if not contact.proven and not contact.configured:
+                if unproven >= MAX_UNPROVEN_DIALS:
+                    continue
+                unproven += 1
+            yield self.dial(contact, now_ms)
+
+    def dial(self, contact: Contact, now_ms: int) -> tuple[int, Address]:
+        """Begin a dial of this contact and return (link id, address)."""
+        self._last_link += 1
+        contact.dial = self._last_link
+        contact.dial_address = contact.next_address()
+        contact.began_ms = now_ms
+        self._dials[contact.dial] = contact
+        return contact.dial, contact.dial_address
+
+    def is_dialling(self, link: int) -> bool:
+        """Return whether this id is a dial under way."""
+        return link in self._dials
+
+    def deadline(self, linked: set[NodeName]) -> int | None:
+        """When the next dial is due."""
+        if sum(not c.proven for c in self._dials.values()) >= MAX_UNPROVEN_DIALS:
+            return None  # a dial that ends is an event
+        return min((c.next_ms for c in self._idle(linked)), default=None)
+
+    def forget_strangers(self, linked: set[NodeName], now_ms: int) -> list[NodeName]:
+        """Drop silent contacts that never proved themselves, and unlisted ones long gone; return
+        the names dropped."""
+        dropped = []
+        for name, contact in list(self._named.items()):
+            limit_ms = UNLISTED_MS if contact.proven else UNPROVEN_MS
+            if name in linked:
+                contact.seen_ms = now_ms
+            elif now_ms - contact.seen_ms >= limit_ms and contact.dial is None:
+                if not contact.proven or not contact.listed:
+                    del self._named[name]
+                    dropped.append(name)
+        return dropped
+
+    def addresses(self, name: NodeName) -> tuple[Address, ...]:
+        """Return where this node can be dialled, the best first."""
+        contact = self._named.get(name)
+        return tuple(contact.addresses) if contact else ()
+
+    def names(self) -> tuple[NodeName, ...]:
+        """Return all nodes known."""
+        return tuple(self._named)
+
+    def _idle(self, linked: set[NodeName]) -> Iterator[Contact]:
+        for contact in (*self._named.values(), *self._configured.values()):
+            if contact.dial is None and contact.addresses and contact.name not in linked:
+                # A configured address whose node is known is dialled under that node's name.
+                if not contact.configured or contact.name is None:
+                    yield contact
+
+    def _has_room(self) -> bool:
+        return sum(not c.proven for c in self._named.values()) < MAX_UNPROVEN
+
+    def _jitter(self, wait_ms: int) -> int:
+        # Knuth's LCG (The Art of Computer Programming 3.3.4): the core draws no random numbers,
+        # and two nodes have different seeds.
+        self._seed = (self._seed * 6364136223846793005 + 1442695040888963407) % 2**64
+        return wait_ms * (80 + (self._seed >> 33) % 41) // 100

@@ -1,0 +1,335 @@
+"""Who is up: links and their ticks, who has which name, and who said what last.
+
+A peer is known, dialing, up or down. A link counts from the end of its handshake; it ends when it
+is closed, or after the tick time without a frame. Two links with one node, and two nodes with one
+name, are settled here (design rules 4 and 10), so that at most one link a name is ever in use.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from chucky import __version__
+from chucky.core.actions import Action, Announce, Close, Dial, Level, Report, Send
+from chucky.core.contacts import Contact, Contacts
+from chucky.core.events import Ended
+from chucky.core.startup import Look
+from chucky.messages import Beacon, Hello, Member, NameTaken, Status
+from chucky.names import Address, NodeName
+from chucky.settings import Settings
+
+REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the pattern
+REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
+ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
+UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
+
+
+@dataclass(slots=True)
+class Link:
+    """An authenticated connection with one incarnation of a node."""
+
+    id: int
+    name: NodeName
+    incarnation: int
+    address: Address
+    heard_ms: int  # the last frame
+    alive_ms: int  # what silence is counted from
+    echo: int = 0  # the highest tick of the peer that was read
+    status: Status | None = None
+    hello: Hello | None = None
+    said: tuple[object, ...] = ()  # the part of our last Hello that matters
+    probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
+    leaving: bool = False
+
+    @property
+    def dialled(self) -> bool:
+        """Whether this node was the one who dialled."""
+        return self.id > 0
+
+
+@dataclass(slots=True)
+class Gone:
+    """A peer that was up and is not any more."""
+
+    incarnation: int
+    heard_ms: int
+    ended_ms: int
+    dead: bool = False  # its host refused a dial after its link had ended
+
+
+@dataclass(slots=True)
+class Membership:
+    """All links of a node. `emit` takes actions; `take_name` ends the node (exit 75)."""
+
+    settings: Settings
+    me: NodeName
+    incarnation: int
+    look: Look
+    started_ms: int
+    emit: Callable[[Action], None]
+    take_name: Callable[[Address], None]
+    link_ended: Callable[[Link], None]
+    links: dict[NodeName, Link] = field(default_factory=dict)
+    gone: dict[NodeName, Gone] = field(default_factory=dict)
+    refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
+    addresses: tuple[Address, ...] = ()
+    tick: int = 0
+    contacts: Contacts = field(init=False)
+    _newcomers: dict[int, Link] = field(default_factory=dict)
+    _namesakes: dict[int, Link] = field(default_factory=dict)
+    _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
+
+    def __post_init__(self) -> None:
+        self.contacts = Contacts(self.me, self.incarnation)
+
+    def listed(self, name: NodeName) -> bool:
+        """Return whether the priority list has this node."""
+        return self.settings.distributed.nodes.tier(name) is not None
+
+    def by_id(self, link: int) -> Link | None:
+        """Return the link in use with this id."""
+        return next((known for known in self.links.values() if known.id == link), None)
+
+    def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> None:
+        """Take a hint: a node may be there. Answer when it asks."""
+        if (beacon.name, beacon.incarnation) == (self.me, self.incarnation):
+            return
+        if beacon.asks:
+            self._answer(source, now_ms)
+        link = self.links.get(beacon.name)
+        if link is None or link.incarnation != beacon.incarnation:
+            at = Address(source.host, beacon.port)
+            self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
+
+    def _answer(self, source: Address, now_ms: int) -> None:
+        second, answered = self._answers
+        answered = answered + 1 if second == now_ms // 1000 else 1
+        self._answers = (now_ms // 1000, answered)
+        if answered <= ANSWERS_PER_S:
+            self.emit(Announce(asks=False, to=source))
+
+    def link_up(self, new: Link, now_ms: int) -> None:
+        """A handshake is done: take the link, let it wait, or close it."""
+        self.look.handshake_ended(new.id)
+        if new.name == self.me:
+            self._meet_namesake(new)
+            return
+        old = self.links.get(new.name)
+        if old is None:
+            self._take(new)
+        elif old.leaving:
+            self.emit(Close(old.id))
+            self._end(old, now_ms)
+            self._take(new)
+        elif old.incarnation != new.incarnation:
+            # Rule 10: if the first still speaks, and in answer to this very tick, it stays.
+            self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
+            new.probe_tick = self.tick + 1
+            for other in [n for n in self._newcomers.values() if n.name == new.name]:
+                self._drop_newcomer(other)
+            self._newcomers[new.id] = new
+        elif self._keeps(old, new):
+            self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
+            self.emit(Close(new.id))
+        else:
+            self.emit(Close(old.id))
+            self._take(new)
+
+    def _keeps(self, old: Link, new: Link) -> bool:
+        """Whether of two links with the same incarnation the old one is kept.
+
+        Nodes that dial each other at once must both keep the same one: that dialled by the
+        greater name. Otherwise a peer dials only when it has lost the old link.
+        """
+        if old.dialled == new.dialled:
+            return new.dialled
+        return old.dialled == (self.me > old.name)
+
+    def _take(self, link: Link) -> None:
+        self.links[link.name] = link
+        self.gone.pop(link.name, None)
+        self.refused.pop(link.name, None)
+        at = link.address if link.dialled else None
+        self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
+        self.emit(Report(Level.DEBUG, f"link with {link.name} at {link.address} is up"))
+
+    def _meet_namesake(self, link: Link) -> None:
+        """A node of this name answered: this very one, or another whose uptime must be heard."""
+        if link.incarnation == self.incarnation:
+            self.contacts.itself(link.id)
+            self.emit(Close(link.id))
+        else:
+            self.contacts.came_up(link.id, link.name, self.listed(link.name), None)
+            self._namesakes[link.id] = link
+            self._say_hello(link, 0)
+
+    def link_down(
+        self, id: int, why: Ended, name: NodeName | None, at: Address | None, now_ms: int
+    ) -> None:
+        """A dial, a handshake or a link ended by itself."""
+        self.look.handshake_ended(id)
+        if why is Ended.COOKIE:
+            self._report_cookie(id, name, at, now_ms)
+        contact = self.contacts.ended(id, why, now_ms)
+        if contact is not None and contact.name is not None and why is Ended.REFUSED:
+            gone = self.gone.get(contact.name)
+            # Rule 4: refused where its link was, and only after that link itself ended.
+            if gone is not None and contact.dial_address == contact.addresses[0]:
+                gone.dead = contact.began_ms >= gone.ended_ms
+        self._namesakes.pop(id, None)
+        self._newcomers.pop(id, None)
+        link = self.by_id(id)
+        if link is not None:
+            self._end(link, now_ms)
+
+    def _report_cookie(
+        self, id: int, name: NodeName | None, at: Address | None, now_ms: int
+    ) -> None:
+        who = str(name or at or "a node of unknown name")
+        if name is not None:
+            known = self.refused.get(name)
+            if len(self.refused) < REFUSALS or known is not None:
+                self.refused[name] = (at, now_ms)
+            if known is not None:
+                return  # said before; the status goes on saying it
+        if id > 0:
+            sentence = f"** Our connection attempt was disallowed by node {who} at {at} **"
+        else:
+            sentence = f"** Connection attempt from disallowed node {who} **"
+        self.emit(Report(Level.WARNING, sentence))
+
+    def _end(self, link: Link, now_ms: int) -> None:
+        """Forget a link in use; whoever waits for its name comes in."""
+        del self.links[link.name]
+        self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
+        self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
+        self.link_ended(link)
+        newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
+        if newcomer is not None:
+            del self._newcomers[newcomer.id]
+            self._take(newcomer)
+
+    def _drop_newcomer(self, newcomer: Link) -> None:
+        """The first of this name lives: tell the second where, and end its link."""
+        first = self.links[newcomer.name]
+        at = self.contacts.addresses(newcomer.name) or (first.address,)
+        self._newcomers.pop(newcomer.id, None)
+        self.emit(Send(newcomer.id, NameTaken(at[0])))
+        self.emit(Close(newcomer.id))
+
+    def hello(self, id: int, hello: Hello, now_ms: int) -> None:
+        """A peer says who it is and whom it knows."""
+        namesake = self._namesakes.get(id)
+        if namesake is not None:
+            self._judge_namesake(namesake, hello, now_ms)
+            return
+        link = self.by_id(id) or self._newcomers.get(id)
+        if link is None:
+            return
+        link.hello = hello
+        if not link.dialled and not _is_scoped(link.address):
+            at = Address(link.address.host, hello.port)
+            self.contacts.came_up(0, link.name, self.listed(link.name), at)
+        own = [Member(link.name, hello.addresses)]
+        for member in (*own, *hello.members):
+            for address in member.addresses:
+                usable = not address.is_loopback or link.address.is_loopback
+                if member.name != self.me and usable and not address.is_link_local:
+                    listed = self.listed(member.name)
+                    self.contacts.told(member.name, address, listed, now_ms)
+
+    def _judge_namesake(self, link: Link, hello: Hello, now_ms: int) -> None:
+        mine_ms = now_ms - self.started_ms
+        if abs(mine_ms - hello.uptime_ms) > UPTIME_SLACK_MS:
+            first = mine_ms > hello.uptime_ms
+        else:
+            first = self.incarnation < link.incarnation
+        at = Address(link.address.host, hello.port)
+        if not first:
+            self.take_name(at)
+        else:
+            self._namesakes.pop(link.id)
+            own = (*self.addresses, Address(self.me.host, self.settings.node.port))[0]
+            self.emit(Send(link.id, NameTaken(own)))
+            self.emit(Close(link.id))
+
+    def status(self, id: int, status: Status, now_ms: int) -> Link | None:
+        """A peer says what it knows; return its link when that is news."""
+        link = self.by_id(id) or self._newcomers.get(id)
+        if link is None or status.tick <= link.echo:
+            return None
+        link.heard_ms = link.alive_ms = now_ms
+        link.echo = status.tick
+        link.status = status
+        if link.id in self._newcomers:
+            return None
+        for newcomer in [n for n in self._newcomers.values() if n.name == link.name]:
+            if status.echo >= newcomer.probe_tick:
+                self._drop_newcomer(newcomer)
+        return link
+
+    def stalled(self, now_ms: int) -> None:
+        """This node itself was not running: hear the others before judging their silence."""
+        for link in (*self.links.values(), *self._newcomers.values()):
+            link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
+
+    def settle(self, now_ms: int) -> None:
+        """Do what is due: end silent links, dial, say hello to those who have not heard it."""
+        silent_ms = now_ms - self.settings.tick_time_ms
+        for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
+            self.emit(Close(link.id))
+            self._end(link, now_ms)
+        for newcomer in [n for n in self._newcomers.values() if n.alive_ms <= silent_ms]:
+            del self._newcomers[newcomer.id]
+            self.emit(Close(newcomer.id))
+        for name in self.contacts.forget_strangers(set(self.links), now_ms):
+            self.gone.pop(name, None)
+        for id, address in list(self.contacts.due(set(self.links), now_ms)):
+            self.look.handshake_began(id, now_ms)
+            self.emit(Dial(id, address))
+        for link in (*self.links.values(), *self._newcomers.values()):
+            self._say_hello(link, now_ms)
+        for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
+            del self.refused[name]
+
+    def _say_hello(self, to: Link, now_ms: int) -> None:
+        members = tuple(self._members(to))
+        said = (self.addresses, members, self.settings.shared)
+        if said != to.said:
+            to.said = said
+            uptime_ms = max(0, now_ms - self.started_ms)
+            port = self.settings.node.port
+            shared = self.settings.shared
+            hello = Hello(__version__, uptime_ms, port, self.addresses, shared, members)
+            self.emit(Send(to.id, hello))
+
+    def _members(self, to: Link) -> Iterator[Member]:
+        """Rule 11: loopback addresses go only to loopback, link-local ones to nobody."""
+        for name, link in sorted(self.links.items()):
+            if name != to.name and not link.leaving:
+                addresses = tuple(
+                    a
+                    for a in self.contacts.addresses(name)
+                    if not a.is_link_local and (not a.is_loopback or to.address.is_loopback)
+                )
+                if addresses:
+                    yield Member(name, addresses)
+
+    def dial(self, address: Address, now_ms: int) -> int:
+        """Dial once, on request; return the link id."""
+        contact = Contact(None, False, now_ms, [address], proven=True)
+        id, address = self.contacts.dial(contact, now_ms)
+        self.emit(Dial(id, address))
+        return id
+
+    def deadlines(self) -> Iterator[int]:
+        """Yield each time at which settle has something to do."""
+        for link in (*self.links.values(), *self._newcomers.values()):
+            yield link.alive_ms + self.settings.tick_time_ms
+        dial_ms = self.contacts.deadline(set(self.links))
+        if dial_ms is not None:
+            yield dial_ms
+
+
+def _is_scoped(address: Address) -> bool:
+    # The port a peer listens on is not reachable on a scope we cannot name.
+    return address.is_link_local and "%" not in address.host

@@ -1,0 +1,394 @@
+"""One node: folds an event into what it knows, decides, and returns what is to be done.
+
+    node = Node(settings, name, incarnation, now_ms)
+    actions = node.step(event, now_ms)   # carry them out in order
+    node.deadline()                      # step(Wake(), then) at this time, if nothing comes before
+
+The first step looks around (rule 1), so make it at once. Not thread-safe; never raises on what a
+peer sends. `settings.node.port` must be the port that links are really accepted on. Times are on
+one clock of the caller's that never goes back and counts time asleep.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import assert_never
+
+from chucky.core import events as ev
+from chucky.core import snapshot as snapshots
+from chucky.core.actions import (
+    Action,
+    Announce,
+    Close,
+    ConnectDone,
+    Exit,
+    Level,
+    Report,
+    Send,
+)  # fmt: skip
+from chucky.core.membership import Link, Membership
+from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
+from chucky.core.snapshot import Snapshot
+from chucky.core.startup import Look, Sync
+from chucky.core.verdict import DownView, PeerView, View, decide, held, holders
+from chucky.errors import EXIT_TEMPORARY
+from chucky.messages import (
+    Goodbye,
+    Heard,
+    Hello,
+    Holds,
+    NameTaken,
+    Status,
+)  # fmt: skip
+from chucky.names import Address, NodeName
+from chucky.settings import Settings
+
+MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
+
+
+class Node:
+    """The whole core of one node; see the module."""
+
+    def __init__(self, settings: Settings, name: NodeName, incarnation: int, now_ms: int) -> None:
+        self._settings = settings
+        self._me = name
+        self._incarnation = incarnation
+        self._out: list[Action] = []
+        self._exited = False
+        self._started_ms = self._stepped_ms = now_ms
+        self._next_tick_ms = now_ms + settings.node.tick_ms
+        self._next_announce_ms = now_ms + settings.discovery.interval_ms
+        self._look = Look(settings.tick_time_ms)
+        self._sync = Sync(settings, name, now_ms)
+        self._members = Membership(
+            settings, name, incarnation, self._look, now_ms,
+            self._out.append, self._name_taken, self._link_ended,
+        )  # fmt: skip
+        application = settings.distributed.application
+        self._own = Ownership(name, incarnation, application, self._out.append)
+        self._said: object = None  # the part of our last Status that matters
+        self._greeted: set[int] = set()  # links that have had a Status
+        self._ready_sent_ms: dict[int, int] = {}
+        self._connects: dict[int, tuple[NodeName | None, list[int]]] = {}  # wanted, dials
+        self._differing: dict[NodeName, tuple[str, ...]] = {}
+        self._look_around(now_ms)
+        if settings.distributed.nodes.tier(name) is None:
+            sentence = f"{name} is not in nodes: it is an observer, it relays and never owns"
+            self._report(Level.WARNING, sentence)
+
+    # The surface.
+
+    def step(self, event: ev.Event, now_ms: int) -> list[Action]:
+        """Take an event at `now_ms` and return the actions to carry out, in order."""
+        assert now_ms >= self._stepped_ms, "the clock went back"
+        if self._exited:
+            return []
+        gap_ms = now_ms - self._stepped_ms
+        if gap_ms >= self._settings.tick_time_ms // 2:
+            self._members.stalled(now_ms)
+        if gap_ms >= self._settings.tick_time_ms:
+            self._look_around(now_ms)  # much may have happened meanwhile: listen, then judge
+        self._stepped_ms = now_ms
+        self._fold(event, now_ms)
+        self._settle(now_ms)
+        out = list(self._out)
+        self._out.clear()
+        return out
+
+    def deadline(self) -> int | None:
+        """Return when to step with Wake if nothing happens before; None after Exit."""
+        return None if self._exited else min(self._deadlines())
+
+    def _deadlines(self) -> Iterator[int]:
+        yield self._next_tick_ms
+        yield self._next_announce_ms
+        yield from self._members.deadlines()
+        if self._look.goes_on:
+            yield self._look.deadline()
+        elif not self._sync.synced and self._sync.deadline_ms is not None:
+            yield self._sync.deadline_ms
+        if self._own.hold.until_ms is not None:
+            yield self._own.hold.until_ms
+        if self._own.retry_ms is not None:
+            yield self._own.retry_ms
+
+    def snapshot(self) -> Snapshot:
+        """Return what this node believes, as of its last step."""
+        return snapshots.take(
+            self._settings, self._members, self._own, self._sync, self._look,
+            self._differing, self._stepped_ms,
+        )  # fmt: skip
+
+    # Folding events.
+
+    def _fold(self, event: ev.Event, now_ms: int) -> None:
+        match event:
+            case ev.Wake():
+                pass
+            case ev.MessageReceived(link, message):
+                self._message(link, message, now_ms)
+            case ev.BeaconHeard(beacon, source):
+                self._members.beacon(beacon, source, now_ms)
+            case ev.LinkBegan(link):
+                self._look.handshake_began(link, now_ms)
+            case ev.LinkUp(id, name, incarnation, address):
+                self._link_up(Link(id, name, incarnation, address, now_ms, now_ms), now_ms)
+            case ev.LinkDown(id, why, name, address):
+                self._members.link_down(id, why, name, address, now_ms)
+                self._connected(id, None, why.value)
+            case ev.ApplicationReady():
+                self._own.application_ready()
+            case ev.ApplicationStarted(epoch):
+                self._own.application_started(epoch, now_ms)
+            case ev.ApplicationFailed(why):
+                self._own.application_failed(why, now_ms)
+            case ev.AddressesChanged(addresses, came_up):
+                self._members.addresses = addresses
+                if came_up:
+                    self._look.interface_came_up(now_ms)
+                    self._out.append(Announce(asks=True))
+            case ev.PeersConfigured(addresses):
+                self._members.contacts.configure(addresses, now_ms)
+            case ev.ConnectRequested():
+                self._connect(event, now_ms)
+            case ev.Reloaded(settings):
+                self._settings = self._members.settings = settings
+            case ev.ShutdownRequested():
+                if self._own.stop_by_ms is None:
+                    self._own.stop_by_ms = now_ms + STOP_LIMIT_MS
+            case _:
+                assert_never(event)
+
+    def _link_up(self, link: Link, now_ms: int) -> None:
+        self._members.link_up(link, now_ms)
+        self._connected(link.id, link.name, "")
+        if link.name != self._me:
+            self._sync.saw(link.name)
+
+    def _message(self, id: int, message: object, now_ms: int) -> None:
+        match message:
+            case Status():
+                link = self._members.status(id, message, now_ms)
+                if link is not None:
+                    self._hear(link, message, now_ms)
+            case Hello():
+                self._members.hello(id, message, now_ms)
+                link = self._members.by_id(id)
+                if link is not None:
+                    self._compare(link.name, message)
+            case NameTaken(address):
+                self._name_taken(address)
+            case Goodbye():
+                link = self._members.by_id(id)
+                if link is not None:
+                    link.leaving = True
+
+    def _hear(self, link: Link, status: Status, now_ms: int) -> None:
+        """Take what a peer's Status says of ownerships."""
+        own, records = self._own, self._own.records
+        own.highest = max(own.highest, status.highest)
+        if status.running is not None:
+            own.heard_of(status.running)
+            records.running(status.running, link.incarnation, status.tick, now_ms)
+        for sign in status.signs:
+            own.heard_of(sign.epoch)
+            if (sign.epoch.node, sign.incarnation) != (self._me, self._incarnation):
+                records.merge(sign, now_ms)
+        for heard in status.hears:
+            own.heard_of(heard.epoch)
+
+    def _link_ended(self, link: Link) -> None:
+        if link.status is not None and link.status.running is not None:
+            self._own.records.ended(link.status.running, self._stepped_ms)
+        self._greeted.discard(link.id)
+        self._differing.pop(link.name, None)
+
+    def _compare(self, name: NodeName, hello: Hello) -> None:
+        """Rule 8: say which key differs, and how."""
+        theirs, mine = dict(hello.shared), dict(self._settings.shared)
+        differing = tuple(key for key in mine if theirs.get(key) != mine[key])
+        if differing and differing != self._differing.get(name):
+            how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
+            sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
+            self._report(Level.WARNING, sentence)
+        self._differing[name] = differing
+
+    def _name_taken(self, address: Address) -> None:
+        self._own.give_up()
+        sentence = f"the name {self._me} is taken by the node at {address}; stop one of the two"
+        self._exit(EXIT_TEMPORARY, sentence)
+
+    def _connect(self, request: ev.ConnectRequested, now_ms: int) -> None:
+        if request.name == self._me or request.name in self._members.links:
+            self._out.append(ConnectDone(request.request, True, f"{request.name} is connected"))
+            return
+        dials = []
+        for address in request.addresses:
+            dials.append(self._members.dial(address, now_ms))
+        self._connects[request.request] = (request.name, dials)
+
+    def _connected(self, link: int, name: NodeName | None, why: str) -> None:
+        """A dial ended: with a link to `name`, or why not. Tell whoever asked for it."""
+        for request, (wanted, dials) in list(self._connects.items()):
+            if link not in dials:
+                continue
+            dials.remove(link)
+            connected = name is not None and wanted in (None, name)
+            if connected or not dials:
+                del self._connects[request]
+                sentence = why if name is None else f"{name} is connected"
+                self._out.append(ConnectDone(request, connected, sentence))
+
+    # Settling: all that follows from what is known now.
+
+    def _settle(self, now_ms: int) -> None:
+        if self._exited:
+            return
+        self._members.settle(now_ms)
+        self._own.retry(now_ms)
+        if now_ms >= self._next_announce_ms:
+            self._next_announce_ms = now_ms + self._settings.discovery.interval_ms
+            self._out.append(Announce(asks=False))
+        if self._look.over(now_ms):
+            missing = self._sync.settle(self._formed(), now_ms)
+            if missing is not None:
+                names = ", ".join(map(str, missing.nodes))
+                self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
+                return
+        self._decide(now_ms)
+        stopped = self._own.stop_by_ms is not None and self._own.state is State.STANDBY
+        self._speak(now_ms)
+        if stopped:
+            self._exit(0, "stopped")
+
+    def _formed(self) -> bool:
+        """Whether a synced peer of the same digest is up: a cluster to join (rule 1)."""
+        return any(
+            s.synced and s.digest == self._settings.digest
+            for s in (k.status for k in self._members.links.values())
+            if s is not None
+        )
+
+    def _decide(self, now_ms: int) -> None:
+        for _ in range(MAX_VERDICTS):
+            if self._own.running is not None:
+                self._own.records.running(
+                    self._own.running, self._incarnation, self._members.tick, now_ms
+                )
+            view = self._view(now_ms)
+            alive = {h.epoch for h in holders(view) if h.holds is Holds.RUNNING}
+            if self._own.running is not None:
+                alive.add(self._own.running)
+            self._own.records.succeed(alive)
+            if not self._own.apply(decide(view), self._members.tick + 1, now_ms):
+                return
+        raise AssertionError("verdicts that undo each other")
+
+    def _view(self, now_ms: int) -> View:
+        d, own = self._settings.distributed, self._own
+        return View(
+            me=self._me,
+            incarnation=self._incarnation,
+            nodes=d.nodes,
+            digest=self._settings.digest,
+            timeout_ms=d.timeout_ms,
+            tick_time_ms=self._settings.tick_time_ms,
+            takeover=d.takeover,
+            takeover_delay_ms=d.takeover_delay_ms,
+            now_ms=now_ms,
+            up_since_ms=self._started_ms,
+            listening=self._look.goes_on,
+            synced=self._sync.synced,
+            able=own.able,
+            stop_by_ms=own.stop_by_ms,
+            highest=own.highest,
+            running=own.running,
+            starting=own.starting,
+            naming=own.naming,
+            naming_tick=own.naming_tick,
+            ready_sent_ms=self._ready_sent_ms,
+            records=tuple(own.records),
+            peers=tuple(
+                PeerView(k.name, k.incarnation, k.status) for k in self._members.links.values()
+            ),
+            down={
+                name: DownView(g.heard_ms, g.incarnation if g.dead else None)
+                for name, g in self._members.gone.items()
+            },
+        )
+
+    # Speaking.
+
+    def _look_around(self, now_ms: int) -> None:
+        self._look.begin(now_ms)
+        self._out.append(Announce(asks=True))
+
+    def _speak(self, now_ms: int) -> None:
+        """Send our Status to every peer: when it changed, with each tick, on a new link."""
+        links = self._members.links.values()
+        status = self._status(now_ms)
+        said = dataclasses.replace(
+            status,
+            tick=0,
+            signs=tuple(dataclasses.replace(s, age_ms=0, tick=0) for s in status.signs),
+            hears=tuple(dataclasses.replace(h, age_ms=0) for h in status.hears),
+        )
+        due = now_ms >= self._next_tick_ms
+        if not due and said == self._said and all(k.id in self._greeted for k in links):
+            return
+        if due:
+            self._next_tick_ms = now_ms + self._settings.node.tick_ms
+        self._said = said
+        self._greeted = {k.id for k in links}
+        self._members.tick = status.tick
+        if status.ready is not None:
+            self._ready_sent_ms[status.tick] = now_ms
+        self._ready_sent_ms = {
+            t: at
+            for t, at in self._ready_sent_ms.items()
+            if now_ms - at < self._settings.tick_time_ms
+        }
+        for link in links:
+            self._out.append(Send(link.id, dataclasses.replace(status, echo=link.echo)))
+
+    def _status(self, now_ms: int) -> Status:
+        own = self._own
+        tick = self._members.tick + 1
+        hears = tuple(self._hears(now_ms))
+        if own.running is not None:
+            own.records.running(own.running, self._incarnation, tick, now_ms)
+        listed = self._settings.distributed.nodes.tier(self._me) is not None
+        return Status(
+            tick=tick,
+            echo=0,
+            digest=self._settings.digest,
+            phase=snapshots.phase(self._own, self._sync, bool(hears)),
+            listed=listed,
+            synced=self._sync.synced and listed,
+            able=own.able and listed,
+            stopping=own.stop_by_ms is not None,
+            highest=own.highest,
+            running=own.running,
+            starting=own.starting,
+            ready=own.ready,
+            naming=own.naming,
+            signs=own.records.signs(now_ms),
+            hears=hears,
+        )
+
+    def _hears(self, now_ms: int) -> Iterator[Heard]:
+        for link in self._members.links.values():
+            what = held(link.status) if link.status else None
+            if what is not None:
+                assert link.status is not None
+                age_ms = max(0, now_ms - link.heard_ms)
+                yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
+
+    def _exit(self, code: int, sentence: str) -> None:
+        for link in self._members.links.values():
+            self._out.append(Send(link.id, Goodbye(sentence)))
+            self._out.append(Close(link.id))
+        self._out.append(Exit(code, sentence))
+        self._exited = True
+
+    def _report(self, level: Level, sentence: str) -> None:
+        self._out.append(Report(level, sentence))

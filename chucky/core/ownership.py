@@ -1,0 +1,264 @@
+"""What this node holds of the application, and the transitions that a verdict causes.
+
+Everything that changes who holds the application is in TRANSITIONS: state, verdict, sentence,
+effect. A pair that is not in the table cannot come up; if it does, that is a bug and says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from chucky.core.actions import (
+    Action,
+    Level,
+    Prepare,
+    Report,
+    StartApplication,
+    StopApplication,
+)  # fmt: skip
+from chucky.core.vacancy import Records
+from chucky.core.verdict import (
+    Advance,
+    GetReady,
+    Hold,
+    Name,
+    Release,
+    Resume,
+    Start,
+    Succeed,
+    Succeeded,
+    Verdict,
+    Yield,
+)  # fmt: skip
+from chucky.messages import Epoch, Naming
+from chucky.names import NodeName
+
+BACKOFF_MS = 1000  # doubled with each failure in a row
+PREPARE_LIMIT_MS = 5_000  # a port that is freed, a file that is back: look often, it costs a bind
+FAILURE_LIMIT_MS = 60_000  # an application that fails while it runs moves at most once a minute
+PROVEN_MS = 60_000  # having run this long, its earlier failures are forgotten
+STOP_LIMIT_MS = 5_000  # rule 5: how long a stopping owner waits for a successor
+
+
+class State(Enum):
+    """What this node holds."""
+
+    STANDBY = "standby"
+    STARTING = "starting"
+    OWNER = "owner"
+    YIELDING = "yielding"
+
+
+class Ownership:
+    """One node's part in the ownership; `emit` takes the actions."""
+
+    def __init__(
+        self, me: NodeName, incarnation: int, application: str, emit: Callable[[Action], None]
+    ) -> None:
+        self.me = me
+        self.incarnation = incarnation
+        self.application = application
+        self.records = Records()
+        self.highest = 0
+        self.running: Epoch | None = None
+        self.starting: Epoch | None = None
+        self.naming: Naming | None = None
+        self.naming_tick = 0
+        self.ready: Epoch | None = None
+        self.stop_by_ms: int | None = None
+        self.hold = Hold()
+        self.prepared = False
+        self.retry_ms: int | None = None
+        self.trouble = ""  # why the application cannot run here
+        self._emit = emit
+        self._readying: Epoch | None = None
+        self._cause = ""  # the sentence that precedes "Application is started"
+        self._failures = 0
+        self._started_ms = 0
+        self._prepare()
+
+    @property
+    def state(self) -> State:
+        """What this node holds now."""
+        if self.running is not None:
+            return State.OWNER
+        if self.naming is not None:
+            return State.YIELDING
+        return State.STANDBY if self.starting is None else State.STARTING
+
+    @property
+    def able(self) -> bool:
+        """Whether the application could start here now."""
+        return self.prepared and self.stop_by_ms is None
+
+    def heard_of(self, epoch: Epoch) -> None:
+        """Remember the highest epoch number heard of."""
+        self.highest = max(self.highest, epoch.number)
+
+    def apply(self, verdict: Verdict, tick: int, now_ms: int) -> bool:
+        """Carry out a verdict; return whether anything changed. `tick` is that of our next Status,
+        which tells the peers."""
+        if not isinstance(verdict, GetReady):
+            self.ready = self._readying = None
+        self.hold = verdict if isinstance(verdict, Hold) else Hold()
+        row = TRANSITIONS[self.state][type(verdict)]
+        if row.effect is None:
+            return False
+        before = (self.state, self.running)
+        if row.sentence:
+            words = {"me": self.me, "running": self.running, "verdict": verdict}
+            self._emit(Report(row.level, row.sentence.format(**words)))
+        row.effect(self, verdict, tick, now_ms)
+        return (self.state, self.running) != before
+
+    # What the application did.
+
+    def application_ready(self) -> None:
+        """It could start now."""
+        self.prepared = True
+        self.trouble = ""
+        self.ready, self._readying = self._readying, None
+
+    def application_started(self, epoch: Epoch, now_ms: int) -> None:
+        """It answers under this epoch."""
+        if self.starting != epoch:
+            return
+        self.running, self.starting = epoch, None
+        self._started_ms = now_ms
+        self.records.running(epoch, self.incarnation, 0, now_ms)
+        if self._cause:
+            self._emit(Report(Level.INFO, self._cause))
+        self._emit(Report(Level.INFO, f"Application is started on {self.me}"))
+
+    def application_failed(self, why: str, now_ms: int) -> None:
+        """It cannot get ready, cannot start, or stopped by itself: stand aside for a while (L7)."""
+        limit_ms = PREPARE_LIMIT_MS
+        if self.running is not None:
+            self.records.ended(self.running, now_ms)
+            self._emit(Report(Level.ERROR, f"Application {self.application} exited: {why}"))
+        if self.running is not None or self.starting is not None:
+            limit_ms = FAILURE_LIMIT_MS
+            if self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
+                self._failures = 0
+        self.running = self.starting = self.ready = self._readying = None
+        self.prepared = False
+        wait_ms = min(BACKOFF_MS << min(self._failures, 6), limit_ms)
+        self._failures += 1
+        self.retry_ms = now_ms + wait_ms
+        if why != self.trouble:
+            sentence = (
+                f"{self.me} cannot run {self.application}: {why}; it stands aside, then retries"
+            )
+            self._emit(Report(Level.ERROR, sentence))
+        self.trouble = why
+
+    def give_up(self) -> None:
+        """Stop at once and in good order: this node is about to exit."""
+        if self.running is not None:
+            self.records.released(self._stop())
+
+    def retry(self, now_ms: int) -> None:
+        """Get ready anew when the back-off is over."""
+        if self.retry_ms is not None and now_ms >= self.retry_ms:
+            self.retry_ms = None
+            self._prepare()
+        elif self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
+            self._failures = 0
+
+    def _prepare(self) -> None:
+        self._emit(Prepare())
+
+    # What a verdict does.
+
+    def _get_ready(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert isinstance(verdict, GetReady)
+        if verdict.epoch not in (self.ready, self._readying):
+            self.ready, self._readying = None, verdict.epoch
+            self._prepare()
+
+    def _start(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        self._cause = ""
+        if isinstance(verdict, Start) and verdict.lost is not None:
+            self._cause = f"{verdict.lost} is failing over to {self.me}"
+        elif isinstance(verdict, Succeed):
+            self._cause = f"{self.me} is taking over {verdict.old}"
+        if self.naming is not None:
+            self.records.released(self.naming.epoch)
+            self.naming = None
+        self.highest += 1
+        self.starting = Epoch(self.highest, self.me)
+        self._emit(StartApplication(self.starting))
+
+    def _stop(self) -> Epoch:
+        assert self.running is not None
+        epoch, self.running = self.running, None
+        self._emit(StopApplication())
+        self._emit(Report(Level.INFO, f"Application {self.application} exited: stopped"))
+        return epoch
+
+    def _name(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert isinstance(verdict, Name)
+        epoch = self._stop()
+        self.naming = Naming(epoch, verdict.successor, verdict.incarnation, verdict.ready_tick)
+        self.naming_tick = tick
+        self.records.named(self.naming)
+
+    def _release(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        if self.running is not None:
+            self.records.released(self._stop())
+        elif self.naming is not None:
+            if self.stop_by_ms is None:
+                self.records.released(self.naming.epoch)
+            self.naming = None
+
+    def _succeeded(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert self.naming is not None
+        self.records.released(self.naming.epoch)
+        self.naming = None
+
+    def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        self.highest += 1
+        self.running = Epoch(self.highest, self.me)
+        self.records.running(self.running, self.incarnation, tick, now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One transition: its words, for the log and the status, and what it does."""
+
+    sentence: str = ""
+    level: Level = Level.INFO
+    effect: Callable[[Ownership, Verdict, int, int], None] | None = None
+
+
+_STAY = Row()
+TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
+    State.STANDBY: {
+        Hold: _STAY,
+        GetReady: Row("", Level.DEBUG, Ownership._get_ready),
+        Start: Row("", Level.INFO, Ownership._start),
+        Succeed: Row("", Level.INFO, Ownership._start),
+    },
+    State.STARTING: {Hold: _STAY},
+    State.OWNER: {
+        Hold: _STAY,
+        Name: Row("{me} hands over to {verdict.successor}", Level.INFO, Ownership._name),
+        Yield: Row(
+            "{me} yields to {verdict.to}, which stands better", Level.INFO, Ownership._release
+        ),
+        Advance: Row(
+            "{me} goes on under a new epoch: it has heard of one above {running}",
+            Level.INFO,
+            Ownership._advance,
+        ),
+        Release: Row("{me} stops with nobody to hand over to", Level.INFO, Ownership._release),
+    },
+    State.YIELDING: {
+        Hold: _STAY,
+        Succeeded: Row("{verdict.by} has taken over", Level.DEBUG, Ownership._succeeded),
+        Resume: Row(
+            "{me} takes it back: its successor did not start", Level.WARNING, Ownership._start
+        ),
+        Release: Row("", Level.INFO, Ownership._release),
+    },
+}

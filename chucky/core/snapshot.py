@@ -1,0 +1,180 @@
+"""What a node tells of itself at one moment: for status, the fact service and systemd."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from chucky.core.membership import Link, Membership
+from chucky.core.ownership import Ownership
+from chucky.core.startup import Look, Sync
+from chucky.messages import Epoch, Heard, Holds
+from chucky.names import Address, NodeName
+from chucky.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node as this one sees it."""
+
+    name: NodeName
+    tier: int | None
+    state: str  # up down unknown self
+    owner: bool
+    address: Address | None
+    last_heard_ms: int | None  # ago
+    differs: tuple[str, ...] = ()  # keys of [distributed] that are not as here
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster as this node sees it; `sentence` is the first line of `chucky status`."""
+
+    node: NodeName
+    phase: str
+    sentence: str
+    owner: NodeName | None
+    epoch: Epoch | None
+    synced: bool
+    serve_until_ms: int | None  # when set, this node serves until then, on its own clock
+    relay: int | None  # the link that requests go over: the owner's, or one that hears the owner
+    highest: int
+    nodes: tuple[NodeState, ...]
+
+
+def phase(own: Ownership, sync: Sync, owned: bool) -> str:
+    """Return the word for what this node is at; `owned`: somebody else holds the application."""
+    if own.stop_by_ms is not None:
+        return "stopping"
+    if own.running is not None:
+        return "owner"
+    if own.naming is not None:
+        return "yielding"
+    if not sync.synced:
+        return "syncing"
+    if own.starting is not None or (own.hold.vacancy and not owned):
+        return "vacant"
+    return "standby"
+
+
+def take(
+    settings: Settings,
+    members: Membership,
+    own: Ownership,
+    sync: Sync,
+    look: Look,
+    differing: Mapping[NodeName, tuple[str, ...]],
+    now_ms: int,
+) -> Snapshot:
+    """Return the snapshot at the time of the last step."""
+    owner, epoch, relay = _owner(settings, members, own)
+    word = phase(own, sync, owner is not None and owner != own.me)
+    serves = own.running is not None and not look.goes_on
+    if look.goes_on and not sync.synced:
+        sentence = "looking for other nodes"
+    else:
+        sentence = _sentence(word, settings, own, sync, owner, epoch, now_ms)
+    if members.refused:
+        who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
+        sentence = f"the cookie here is not that of {who}; {sentence}"
+    return Snapshot(
+        own.me, word, sentence, owner, epoch, sync.synced,
+        now_ms + settings.tick_time_ms if serves else None,
+        relay, own.highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
+    )  # fmt: skip
+
+
+def _owner(
+    settings: Settings, members: Membership, own: Ownership
+) -> tuple[NodeName | None, Epoch | None, int | None]:
+    """Return the owner, its epoch, and the link to relay over: of several the best-standing."""
+    if own.running is not None:
+        return own.me, own.running, None
+
+    def standing(epoch: Epoch) -> tuple[int, Epoch]:
+        tier = settings.distributed.nodes.tier(epoch.node)
+        return (len(settings.distributed.nodes.tiers) if tier is None else tier, epoch)
+
+    direct = [
+        (link.status.running, link.id)
+        for link in members.links.values()
+        if link.status is not None and link.status.running is not None
+    ]
+    found = direct or list(_heard_by_others(members, own.me))
+    if not found:
+        return None, None, None
+    epoch, link = min(found, key=lambda f: standing(f[0]))
+    return epoch.node, epoch, link
+
+
+def _heard_by_others(members: Membership, me: NodeName) -> Iterator[tuple[Epoch, int]]:
+    for link in members.links.values():
+        heard: tuple[Heard, ...] = link.status.hears if link.status else ()
+        for h in heard:
+            if h.holds is Holds.RUNNING and h.epoch.node != me:
+                yield h.epoch, link.id
+
+
+def _sentence(
+    word: str,
+    settings: Settings,
+    own: Ownership,
+    sync: Sync,
+    owner: NodeName | None,
+    epoch: Epoch | None,
+    now_ms: int,
+) -> str:
+    until_ms = own.hold.until_ms
+    if word == "syncing":
+        names = ", ".join(map(str, sync.awaited))
+        return f"waiting for {names}{_left(sync.deadline_ms, now_ms)}"
+    if word == "owner" and epoch is not None:
+        return f"{own.me} is the owner, epoch {epoch.number}"
+    if word == "yielding" and own.naming is not None:
+        return f"handing over to {own.naming.successor}"
+    if word == "stopping":
+        return "stopping"
+    first = "standby"
+    if settings.distributed.nodes.tier(own.me) is None:
+        first = "observer, not in nodes"
+    if owner is not None and epoch is not None:
+        state = f"{owner} is the owner, epoch {epoch.number}"
+    elif word == "vacant":
+        state = f"no owner: {own.hold.why or 'starting'}{_left(until_ms, now_ms)}"
+    else:
+        state = "no owner" + (f": {own.hold.why}" if own.hold.why else "")
+    trouble = f"; cannot run the application: {own.trouble}" if own.trouble else ""
+    return f"{first}; {state}{trouble}"
+
+
+def _left(until_ms: int | None, now_ms: int) -> str:
+    return "" if until_ms is None else f": {max(0, -(-(until_ms - now_ms) // 1000))} s left"
+
+
+def _nodes(
+    settings: Settings,
+    members: Membership,
+    owner: NodeName | None,
+    differing: Mapping[NodeName, tuple[str, ...]],
+    now_ms: int,
+) -> Iterator[NodeState]:
+    """Yield every node known and every listed one not seen yet, the best ranked first."""
+    nodes = settings.distributed.nodes
+    names = {members.me, *members.links, *members.gone}
+    for name in sorted(names, key=lambda n: nodes.rank(n) or (len(nodes.tiers), n)):
+        link: Link | None = members.links.get(name)
+        heard_ms = link.heard_ms if link else None
+        if link is None and name in members.gone:
+            heard_ms = members.gone[name].heard_ms
+        yield NodeState(
+            name,
+            nodes.tier(name),
+            "self" if name == members.me else "up" if link else "down",
+            name == owner,
+            link.address if link else next(iter(members.contacts.addresses(name)), None),
+            None if heard_ms is None else now_ms - heard_ms,
+            differing.get(name, ()),
+        )
+    for tier, patterns in enumerate(nodes.tiers):
+        for pattern in patterns:
+            if not any(pattern.matches(n) for n in names):
+                unknown = NodeName(pattern.name, pattern.host or "?")
+                yield NodeState(unknown, tier, "unknown", False, None, None)

@@ -1,0 +1,104 @@
+"""The waits before a node may decide: the look round (rule 1) and the sync (mandatory, optional).
+
+The sync is Erlang's (kernel_config.erl), with two differences: it is only for forming a cluster,
+never for joining one that is formed, and its deadline is exact.
+"""
+
+from dataclasses import dataclass
+
+from chucky.names import NodeName, NodePattern
+from chucky.settings import Settings
+
+LOOK_MS = 200  # a LAN answers a beacon in a few ms; a busy machine in some tens
+LOOK_LIMIT_MS = 2000  # interfaces that keep coming up cannot hold the look longer
+
+
+class Look:
+    """Listening before a verdict: 200 ms, and the end of every handshake begun in that time."""
+
+    def __init__(self, tick_time_ms: int) -> None:
+        self._tick_time_ms = tick_time_ms
+        self._until_ms: int | None = None
+        self._limit_ms = 0
+        self._handshakes: dict[int, int] = {}
+
+    def begin(self, now_ms: int) -> None:
+        """Start looking, or start anew: at the start of the node, and after it was stalled."""
+        self._until_ms = now_ms + LOOK_MS
+        self._limit_ms = now_ms + LOOK_LIMIT_MS
+        self._handshakes.clear()
+
+    def interface_came_up(self, now_ms: int) -> None:
+        """An interface that comes up during the look restarts it, within its limit."""
+        if self._until_ms is not None:
+            self._until_ms = max(self._until_ms, min(now_ms + LOOK_MS, self._limit_ms))
+
+    def handshake_began(self, link: int, now_ms: int) -> None:
+        """A handshake begun while looking is waited for, at most one tick time."""
+        if self._until_ms is not None and now_ms <= self._until_ms:
+            self._handshakes[link] = now_ms + self._tick_time_ms
+
+    def handshake_ended(self, link: int) -> None:
+        """It is done, well or badly."""
+        self._handshakes.pop(link, None)
+
+    def over(self, now_ms: int) -> bool:
+        """Return whether the look is over; once over it stays so until `begin`."""
+        if self._until_ms is not None and now_ms >= self.deadline():
+            self._until_ms = None
+            self._handshakes.clear()
+        return self._until_ms is None
+
+    def deadline(self) -> int:
+        """When the look is over if nothing happens; only while it goes on."""
+        assert self._until_ms is not None
+        return max(self._until_ms, *self._handshakes.values(), 0)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the look has not been seen to be over."""
+        return self._until_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The sync failed: these mandatory nodes did not show up."""
+
+    nodes: tuple[NodePattern, ...]
+
+
+class Sync:
+    """Who has to be seen before this node may form a cluster."""
+
+    def __init__(self, settings: Settings, me: NodeName, now_ms: int) -> None:
+        d = settings.distributed
+        listed = d.nodes.tier(me) is not None  # an observer forms no cluster: it waits for nobody
+        self._mandatory = [p for p in d.sync_nodes_mandatory if listed and not p.matches(me)]
+        self._optional = [p for p in d.sync_nodes_optional if listed and not p.matches(me)]
+        self.deadline_ms = (
+            None if d.sync_nodes_timeout_ms is None else now_ms + d.sync_nodes_timeout_ms
+        )
+        self.synced = False
+
+    def saw(self, node: NodeName) -> None:
+        """A link with this node came up; that counts even if it leaves again."""
+        self._mandatory = [p for p in self._mandatory if not p.matches(node)]
+        self._optional = [p for p in self._optional if not p.matches(node)]
+
+    @property
+    def awaited(self) -> tuple[NodePattern, ...]:
+        """The nodes not seen yet, the mandatory ones first."""
+        return (*self._mandatory, *self._optional)
+
+    def settle(self, formed: bool, now_ms: int) -> Missing | None:
+        """Become synced where that is due; return what is missing when the time is up.
+
+        `formed`: a peer of the same digest is synced, so there is a cluster to join.
+        """
+        if not self.synced:
+            late = self.deadline_ms is not None and now_ms >= self.deadline_ms
+            if formed or not self.awaited or (late and not self._mandatory):
+                self.synced = True
+            elif late:
+                return Missing(tuple(self._mandatory))
+        return None

@@ -1,0 +1,112 @@
+"""The last signs of life of each ownership, from which a vacancy is counted (design rule 3).
+
+A sign is numbered by its owner's own tick, so that all count from the same one: two standbys
+that tell each other what they know cannot make a loss look younger than it is.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from chucky.messages import End, Epoch, Naming, Sign
+from chucky.names import NodeName
+
+# A cluster has one ownership, and one more for each part of a partition that healed just now.
+MAX_RECORDS = 8
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one ownership; `heard_ms` is on this node's clock."""
+
+    epoch: Epoch
+    incarnation: int
+    tick: int
+    end: End
+    heard_ms: int
+    successor: NodeName | None = None
+    successor_incarnation: int = 0
+
+
+class Records:
+    """All ownerships that may still matter, by epoch."""
+
+    def __init__(self) -> None:
+        self._records: dict[Epoch, Record] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
+        """A tick in which this ownership runs was heard from its owner itself (or sent by us)."""
+        record = self._records.get(epoch)
+        if record is None:
+            self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+            self._bound()
+        elif record.end < End.NAMED and tick > record.tick:
+            record.tick, record.end, record.heard_ms = tick, End.RUNNING, now_ms
+        # An owner that runs a new epoch does not run its former one.
+        for other in [e for e in self._records if e.node == epoch.node and e < epoch]:
+            del self._records[other]
+
+    def ended(self, epoch: Epoch, now_ms: int) -> None:
+        """The link to its owner ended, or its application failed: this was its last tick."""
+        record = self._records.get(epoch)
+        if record is not None and record.end is End.RUNNING:
+            record.end, record.heard_ms = End.ENDED, now_ms
+
+    def named(self, naming: Naming) -> None:
+        """Its owner stopped serving and named a successor."""
+        record = self._records.get(naming.epoch)
+        if record is not None and record.end < End.NAMED:
+            record.end = End.NAMED
+            record.successor = naming.successor
+            record.successor_incarnation = naming.incarnation
+
+    def released(self, epoch: Epoch) -> None:
+        """Its owner stopped in good order: no vacancy comes of it."""
+        record = self._records.get(epoch)
+        if record is not None:
+            record.end = End.RELEASED
+
+    def merge(self, sign: Sign, now_ms: int) -> None:
+        """A peer reports what it knows of an ownership; it never makes a known sign younger."""
+        heard_ms = now_ms - sign.age_ms
+        record = self._records.get(sign.epoch)
+        if record is None:
+            if any(r.epoch > sign.epoch and r.end is not End.RELEASED for r in self):
+                return  # succeeded by one that is known
+            self._records[sign.epoch] = Record(
+                sign.epoch, sign.incarnation, sign.tick, sign.end, heard_ms,
+                sign.successor, sign.successor_incarnation,
+            )  # fmt: skip
+            self._bound()
+        elif sign.end >= End.NAMED or record.end >= End.NAMED:
+            if sign.end > record.end:
+                record.end = sign.end
+                record.successor = sign.successor
+                record.successor_incarnation = sign.successor_incarnation
+        elif (sign.tick, sign.end) > (record.tick, record.end):
+            record.tick, record.end, record.heard_ms = sign.tick, sign.end, heard_ms
+        elif (sign.tick, sign.end) == (record.tick, record.end):
+            record.heard_ms = min(record.heard_ms, heard_ms)
+
+    def succeed(self, alive: Collection[Epoch]) -> None:
+        """Forget what is older than the highest ownership that is heard to run now."""
+        if alive:
+            highest = max(alive)
+            for epoch in [e for e in self._records if e < highest and e not in alive]:
+                del self._records[epoch]
+
+    def signs(self, now_ms: int) -> tuple[Sign, ...]:
+        """What to report of them."""
+        return tuple(
+            Sign(
+                r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms),
+                r.successor, r.successor_incarnation,
+            )
+            for r in sorted(self, key=lambda r: r.epoch)
+        )  # fmt: skip
+
+    def _bound(self) -> None:
+        while len(self._records) > MAX_RECORDS:
+            del self._records[min(self._records)]

@@ -1,0 +1,399 @@
+"""Who should hold the application now: `decide(view)`, a pure function.
+
+The view holds the newest Status of each peer that is up and what this node knows of itself; a
+lost, repeated or late Status makes a view older, never wrong. The rules are DESIGN section 5's:
+the numbers in the comments are theirs. The caller carries the verdict out and asks again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from chucky.core.vacancy import Record
+from chucky.messages import End, Epoch, Heard, Holds, Naming, Status
+from chucky.names import NodeName
+from chucky.priority import PriorityList
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """A peer that is up: who it is and the newest thing it said since its link came up."""
+
+    name: NodeName
+    incarnation: int
+    status: Status | None
+
+    @property
+    def able(self) -> bool:
+        """Whether it could start the application now, as it says itself."""
+        s = self.status
+        return s is not None and s.listed and s.synced and s.able and not s.stopping
+
+
+@dataclass(frozen=True, slots=True)
+class DownView:
+    """A peer that was up: when it was last heard, and which incarnation is proven dead."""
+
+    heard_ms: int
+    dead_incarnation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a verdict depends on."""
+
+    me: NodeName
+    incarnation: int
+    nodes: PriorityList
+    digest: bytes
+    timeout_ms: int | None
+    tick_time_ms: int
+    takeover: bool
+    takeover_delay_ms: int
+    now_ms: int
+    up_since_ms: int
+    listening: bool  # the look goes on: hear first, then judge
+    synced: bool
+    able: bool
+    stop_by_ms: int | None  # set while stopping: when to stop without a successor
+    highest: int  # the highest epoch number heard of
+    running: Epoch | None
+    starting: Epoch | None
+    naming: Naming | None
+    naming_tick: int  # of ours, that first carried the naming
+    ready_sent_ms: Mapping[int, int]  # when each of our ticks that said `ready` was sent
+    records: tuple[Record, ...] = ()
+    peers: tuple[PeerView, ...] = ()
+    down: Mapping[NodeName, DownView] = field(default_factory=dict)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a peer with another digest is up, of those that a priority list concerns."""
+        return any(
+            p.status is not None
+            and p.status.digest != self.digest
+            and (p.status.listed or self.nodes.tier(p.name) is not None)
+            for p in self.peers
+        )
+
+    def peer(self, name: NodeName) -> PeerView | None:
+        """Return the peer of this name that is up."""
+        return next((p for p in self.peers if p.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Leave all as it is; `until_ms` is when time alone changes that."""
+
+    why: str = ""
+    until_ms: int | None = None
+    vacancy: bool = False  # the owner is lost, and its timeout runs
+
+
+@dataclass(frozen=True, slots=True)
+class GetReady:
+    """Be ready to succeed the owner of this epoch, and say so."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Nobody holds the application, and this node is the one to start it."""
+
+    lost: NodeName | None = None  # whose loss this is: a failover
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """The owner named this node: start, as a takeover."""
+
+    old: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The named successor did not take it: the old owner starts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Stop serving and name the successor, which is ready."""
+
+    successor: NodeName
+    incarnation: int
+    ready_tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Stop: a better-standing owner runs."""
+
+    to: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Go on under a new epoch, above the highest heard of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The named successor serves."""
+
+    by: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Stop in good order, with nobody to hand over to."""
+
+
+Verdict = Hold | GetReady | Start | Succeed | Resume | Name | Yield | Advance | Succeeded | Release
+
+
+def decide(view: View) -> Verdict:
+    """Return what follows from the view. Hold means: wait for an event, or for `until_ms`."""
+    if view.running is not None:
+        return _as_owner(view, view.running)
+    if view.naming is not None:
+        return _as_yielding(view, view.naming)
+    if view.starting is not None:
+        return Hold("starting")
+    return _as_standby(view)
+
+
+def holders(view: View) -> Iterator[Heard]:
+    """Yield everyone who holds the application, as heard directly or by a peer that is up.
+
+    What a peer says of itself outweighs what another one heard of it.
+    """
+    direct = {p.name for p in view.peers if p.status is not None}
+    for peer in view.peers:
+        if peer.status is None:
+            continue
+        own = held(peer.status)
+        if own is not None:
+            yield Heard(own[1], peer.incarnation, own[0], peer.status.digest, 0)
+        for heard in peer.status.hears:
+            if heard.epoch.node != view.me and heard.epoch.node not in direct:
+                yield heard
+
+
+def held(status: Status) -> tuple[Holds, Epoch] | None:
+    """Return in which way, and under which epoch, the sender of a Status holds the application."""
+    if status.running is not None:
+        return Holds.RUNNING, status.running
+    if status.starting is not None:
+        return Holds.STARTING, status.starting
+    if status.naming is not None:
+        return Holds.NAMING, status.naming.epoch
+    return None
+
+
+def _as_owner(view: View, epoch: Epoch) -> Verdict:
+    rivals = [h for h in holders(view) if h.holds is Holds.RUNNING]
+    for rival in sorted(rivals, key=lambda h: h.epoch):
+        if not _outranks(view, epoch, rival):
+            return Yield(rival.epoch.node)
+    if view.highest > epoch.number and not rivals and not view.listening:
+        return Advance()
+    ready = [p for p in view.peers if p.able and p.status and p.status.ready == epoch]
+    if view.stop_by_ms is None:
+        # 5: a takeover waits until nobody's list differs (8).
+        movable = view.takeover and not view.mixed
+        ready = [p for p in ready if movable and _better_tier(view, p.name, view.me)]
+    elif view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
+        return Release()
+    if ready:
+        best = min(ready, key=lambda p: _precedence(view, p.name, p.incarnation))
+        assert best.status is not None
+        return Name(best.name, best.incarnation, best.status.tick)
+    return Hold(until_ms=view.stop_by_ms)
+
+
+def _as_yielding(view: View, naming: Naming) -> Verdict:
+    others = list(holders(view))
+    for other in others:
+        if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
+            return Succeeded(other.epoch.node)
+    if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
+        return Release()
+    gone, until_ms = _successor_gone(view, naming)
+    # Nobody that is up, asked after the naming, may hear a holder.
+    asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
+    if gone and asked and not others:
+        return Resume() if view.able and view.stop_by_ms is None else Release()
+    waits = [t for t in (until_ms, view.stop_by_ms) if t is not None]
+    return Hold(f"waiting for {naming.successor} to start", min(waits, default=None))
+
+
+def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
+    """5: whether the named node cannot or will not start; else when its silence proves it."""
+    peer = view.peer(naming.successor)
+    if peer is not None:
+        s = peer.status
+        declined = s is not None and s.echo >= view.naming_tick and held(s) is None
+        return peer.incarnation != naming.incarnation or declined, None
+    down = view.down.get(naming.successor)
+    if down is None or down.dead_incarnation == naming.incarnation:
+        return True, None
+    silent_ms = down.heard_ms + view.tick_time_ms
+    return view.now_ms >= silent_ms, silent_ms
+
+
+def _as_standby(view: View) -> Verdict:
+    if view.nodes.tier(view.me) is None or view.stop_by_ms is not None:
+        return Hold()
+    if not view.synced or view.listening:
+        return Hold()
+    owned = any(h.holds is Holds.RUNNING for h in holders(view))
+    for peer in view.peers:
+        if not owned and peer.status is not None and _names_me(view, peer.status.naming):
+            return Succeed(peer.name)
+    for peer in view.peers:
+        if peer.status is None:
+            return Hold(f"waiting to hear what {peer.name} knows")
+    if any(True for _ in holders(view)):
+        return _beside_owner(view)
+    if not view.able:
+        return Hold()
+    return _vacant(view)
+
+
+def _names_me(view: View, naming: Naming | None) -> bool:
+    """5: whether this naming holds for this node: it is meant, able, and its `ready` is young."""
+    if naming is None or (naming.successor, naming.incarnation) != (view.me, view.incarnation):
+        return False
+    sent_ms = view.ready_sent_ms.get(naming.ready_tick)
+    return view.able and sent_ms is not None and view.now_ms - sent_ms < view.tick_time_ms // 2
+
+
+def _beside_owner(view: View) -> Verdict:
+    """An owner is heard: get ready to succeed it where that is due and nobody is more fit."""
+    owners = [p for p in view.peers if p.status is not None and p.status.running is not None]
+    others = [h for h in holders(view) if h.holds is not Holds.RUNNING]
+    if len(owners) != 1 or others or not view.able:
+        return Hold()
+    owner = owners[0]
+    assert owner.status is not None and owner.status.running is not None
+    for peer in view.peers:
+        if peer is not owner and peer.able and _before_me(view, peer):
+            return Hold()
+    if not owner.status.stopping:
+        if view.mixed or not view.takeover or not _better_tier(view, view.me, owner.name):
+            return Hold()
+        due_ms = view.up_since_ms + view.takeover_delay_ms
+        if view.now_ms < due_ms:
+            return Hold("waiting for takeover_delay", due_ms)
+    return GetReady(owner.status.running)
+
+
+def _vacant(view: View) -> Verdict:
+    """No owner is heard: wait out the vacancy, stand aside for a better node, or start."""
+    lost: Record | None = None
+    for record in view.records:
+        settled = _is_settled(view, record)
+        if settled is None:
+            return Hold(f"waiting for {record.successor} to say whether it starts")
+        if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
+            lost = record
+    # L2: the lost owner that is back waits for nobody. Its failed application is another matter.
+    back = (
+        lost is not None
+        and (lost.epoch.node == view.me and lost.incarnation != view.incarnation)
+        and lost.end < End.NAMED
+    )
+    if lost is not None and not back:
+        until_ms = _vacancy_ends(view, lost)
+        if until_ms is None or view.now_ms < until_ms:
+            return Hold(f"{lost.epoch.node} is lost", until_ms, vacancy=True)
+    for peer in view.peers:
+        if back or not _before_me(view, peer):
+            continue
+        if peer.able:
+            return Hold(f"standing aside for {peer.name}")
+        s = peer.status
+        # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
+        if lost is None and not view.mixed and s and not s.synced and s.listed and not s.stopping:
+            return Hold(f"waiting for {peer.name} to be synced")
+    return Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
+
+
+def _is_settled(view: View, record: Record) -> bool | None:
+    """Whether no vacancy comes of this ownership; None while the named successor must tell."""
+    if record.end is not End.NAMED or record.successor is None:
+        return record.end is End.RELEASED
+    if record.successor == view.me:
+        return True  # it was for this node to start, and it did not
+    peer = view.peer(record.successor)
+    if peer is None:
+        return False  # in doubt the vacancy counts
+    if peer.incarnation != record.successor_incarnation:
+        return True
+    assert peer.status is not None
+    knows = any(s.epoch == record.epoch and s.end >= End.NAMED for s in peer.status.signs)
+    return True if knows else None
+
+
+def _heard_ms(view: View, record: Record) -> int:
+    """3, 5: the last sign of life; of a naming, the later of the owner's and the successor's."""
+    down = view.down.get(record.successor) if record.successor else None
+    return max(record.heard_ms, down.heard_ms) if down else record.heard_ms
+
+
+def _vacancy_ends(view: View, lost: Record) -> int | None:
+    """When the application may start elsewhere, or None for never (timeout is inf)."""
+    if view.timeout_ms is None:
+        return None
+    heard_ms = _heard_ms(view, lost)
+    peer, down = view.peer(lost.epoch.node), view.down.get(lost.epoch.node)
+    # 4: silence is judged on the tick time; a refused dial, a new incarnation, or the owner's own
+    # word that it does not run the application need no such wait.
+    proven = (
+        lost.epoch.node == view.me
+        or peer is not None
+        or (down is not None and down.dead_incarnation == lost.incarnation)
+    )
+    return heard_ms + max(view.timeout_ms, 0 if proven else view.tick_time_ms)
+
+
+def _candidate(view: View, peer: PeerView) -> bool:
+    return peer.able and view.nodes.tier(peer.name) is not None
+
+
+def _precedence(view: View, name: NodeName, incarnation: int) -> tuple[int, NodeName]:
+    """What orders the nodes that could start, the least first."""
+    # 8: while lists differ, rank means nothing to the other side, so all use one order. An
+    # incarnation begins with the time of its start (docs/decisions/0001): the lower is up longer.
+    tier = view.nodes.tier(name)
+    return (incarnation if view.mixed or tier is None else tier, name)
+
+
+def _before_me(view: View, peer: PeerView) -> bool:
+    """Whether this peer is listed and has precedence over this node."""
+    mine = _precedence(view, view.me, view.incarnation)
+    listed = view.nodes.tier(peer.name) is not None
+    return listed and _precedence(view, peer.name, peer.incarnation) < mine
+
+
+def _better_tier(view: View, one: NodeName, other: NodeName) -> bool:
+    tier, than = view.nodes.tier(one), view.nodes.tier(other)
+    return tier is not None and (than is None or tier < than)
+
+
+def _outranks(view: View, epoch: Epoch, rival: Heard) -> bool:
+    """6: whether this node, running `epoch`, stands better than the rival."""
+    one, other = epoch.number, rival.epoch.number
+    # Where the lists differ (8), only what both sides see alike is compared.
+    tiers = (0, 0)
+    if rival.digest == view.digest:
+        tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))
+    mine, theirs = (tiers[0], one), (tiers[1], other)
+    if not view.takeover or rival.digest != view.digest:
+        mine, theirs = (one, tiers[0]), (other, tiers[1])
+    return (*mine, view.me) < (*theirs, rival.epoch.node)
+
+
+def _tier(view: View, name: NodeName) -> int:
+    tier = view.nodes.tier(name)
+    return len(view.nodes.tiers) if tier is None else tier

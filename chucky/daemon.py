@@ -1,0 +1,461 @@
+"""chuckyd: where the core, the wire and the sockets meet; the one clock and the one timer.
+
+Everything that happens becomes an event, steps the core, and its actions are carried out here. The
+data plane (a fact request) reads the core's snapshot and the clock, and never steps the core.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any, assert_never
+
+from chucky import __version__, config, cookie, facts, report
+from chucky.core import actions as ac
+from chucky.core import events as ev
+from chucky.core.node import Node
+from chucky.errors import ChuckyError, ConfigError
+from chucky.messages import Answer, Ask, Beacon, Epoch, Message
+from chucky.names import Address, NodeName
+from chucky.net import systemd
+from chucky.net.control import ControlServer
+from chucky.net.discovery import Discovery
+from chucky.net.interfaces import Interface, InterfaceWatch, initial
+from chucky.net.links import Links
+from chucky.net.service import FactService, Nobody, Relay, Route, Serve
+from chucky.settings import Settings
+
+# What a reload takes over: (section, field). All else stays until a restart, and is said to.
+RELOADABLE = frozenset(
+    {
+        ("distributed", "timeout_ms"),
+        ("distributed", "takeover"),
+        ("distributed", "takeover_delay_ms"),
+        ("discovery", "interval_ms"),
+        ("discovery", "peers"),
+        ("facts", "file"),
+    }
+)
+
+LINK_PORT = Settings().node.port  # where a node's links are when nothing else is known
+
+_log = logging.getLogger("chucky")
+_ENDED = {
+    "refused": ev.Ended.REFUSED,
+    "unreached": ev.Ended.UNREACHED,
+    "cookie": ev.Ended.COOKIE,
+    "protocol": ev.Ended.PROTOCOL,
+    "closed": ev.Ended.CLOSED,
+}
+
+
+def clock_ms() -> int:
+    """Return the one clock: it never goes back, and counts the time asleep."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def new_incarnation() -> int:
+    """Return a random number that is higher for a later start (docs/decisions/0001)."""
+    return int(time.time()) % 2**32 << 32 | secrets.randbits(32)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    instance: str
+    config: str
+    cookie_file: str
+    host: str
+    runtime_dir: str
+
+
+class Daemon:
+    """One node with its sockets. `await run()` returns the exit code."""
+
+    def __init__(self, options: Options, settings: Settings, name: NodeName, key: bytes) -> None:
+        self._options = options
+        self._settings = settings
+        self._name = name
+        self._incarnation = new_incarnation()
+        self._events: deque[ev.Event] = deque()
+        self._stepping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ms: int | None = None
+        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._notifier = systemd.Notifier()
+        self._status = ""
+        self._since: tuple[object, float] = (None, time.time())
+        self._connects: dict[int, asyncio.Future[ac.ConnectDone]] = {}
+        self._requests = 0
+        self._book = facts.FactBook(("",), random.Random())
+        self._interfaces: tuple[Interface, ...] = ()
+        self._links = Links(name, self._incarnation, key, self, settings.tick_time_ms)
+        self._discovery = Discovery(settings.discovery, self._on_beacon)
+        self._watch = InterfaceWatch(settings.discovery.interfaces, self._on_interfaces)
+        self._service = FactService(
+            settings.facts, settings.hold_ms, clock_ms, self._route, self._pick, self._links.send
+        )
+        path = os.path.join(options.runtime_dir, options.instance, f"{options.instance}.sock")
+        self._control = ControlServer(path, self._answer)
+        self._node: Node
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Start, live until an Exit, stop; return the exit code."""
+        await self._start()
+        try:
+            return await self._exit
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        await self._control.start()
+        try:
+            port = await self._links.listen(self._settings.node.listen, self._settings.node.port)
+        except OSError as error:
+            raise ChuckyError(f"link port: {error.strerror or error}") from None
+        node = dataclasses.replace(self._settings.node, port=port)
+        self._settings = dataclasses.replace(self._settings, node=node)
+        self._discovery.open()
+        found = initial(self._settings.discovery.interfaces)
+        self._discovery.set_interfaces(index for index, _ in found)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
+        self.snapshot = self._node.snapshot()
+        self._step(ev.PeersConfigured(self._peer_addresses()))
+        self._notifier.ready()
+        interval_ms = systemd.watchdog_interval_ms()
+        if interval_ms is not None:
+            self._feed_watchdog(interval_ms / 1000)
+        # Last, since importing pyroute2 takes 100 ms; beacons go out already.
+        self._spawn(self._watch.start())
+
+    async def _stop(self) -> None:
+        self._notifier.stopping()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch.stop()
+        self._discovery.close()
+        self._service.close()
+        await self._links.stop()
+        await self._control.close()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The core: one event in, its actions out, one timer.
+
+    def _step(self, event: ev.Event) -> None:
+        """Step the core; what its actions cause at once is stepped after them, in order."""
+        self._events.append(event)
+        if self._stepping or self._exit.done():
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                for action in self._node.step(self._events.popleft(), clock_ms()):
+                    self._act(action)
+        finally:
+            self._stepping = False
+        self._stepped()
+
+    def _stepped(self) -> None:
+        """Let everybody who reads the core see what it is now."""
+        snapshot = self.snapshot = self._node.snapshot()
+        owned = (snapshot.owner, snapshot.epoch)
+        if owned != self._since[0]:
+            self._since = (owned, time.time())
+        self._service.note_epoch(Epoch(snapshot.highest, NodeName("", "")))
+        self._service.changed()
+        if snapshot.sentence != self._status:
+            self._status = snapshot.sentence
+            self._notifier.status(self._status)
+        self._arm()
+
+    def _arm(self) -> None:
+        at_ms = self._node.deadline()
+        if at_ms == self._armed_ms and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_ms = at_ms
+        if at_ms is not None:
+            delay_s = max(0, at_ms - clock_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        armed_ms = self._armed_ms
+        self._step(ev.Wake())
+        # Else the loop would spin. The timer may fire a little early: then it is armed anew.
+        assert armed_ms is None or armed_ms > clock_ms() or self._armed_ms != armed_ms, (
+            f"the deadline {armed_ms} was not met"
+        )
+
+    def _act(self, action: ac.Action) -> None:
+        match action:
+            case ac.Send(link, message):
+                self._links.send(link, message)
+            case ac.Announce(asks, to):
+                self._announce(asks, to)
+            case ac.Dial(link, address):
+                self._links.dial(link, address)
+            case ac.Close(link):
+                self._links.close(link)
+                self._service.link_lost(link)
+            case ac.Prepare():
+                self._prepare()
+            case ac.StartApplication(epoch):
+                self._start_application(epoch)
+            case ac.StopApplication():
+                if self._settings.facts.standby == "closed":
+                    self._service.unbind()
+            case ac.ConnectDone(request):
+                waiting = self._connects.pop(request, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(action)
+            case ac.Report(level, sentence):
+                _log.log(level, "%s", sentence)
+            case ac.Exit(code, sentence):
+                _log.log(logging.ERROR if code else logging.INFO, "%s", sentence)
+                self._exit.set_result(code)
+            case _:
+                assert_never(action)
+
+    # The application.
+
+    def _prepare(self) -> None:
+        """Load the facts; with standby = "relay", bind the port that a standby answers on too."""
+        try:
+            lines = facts.load(self._settings.facts.file)
+            if self._settings.facts.standby == "relay":
+                self._service.bind()
+        except ChuckyError as error:
+            self._step(ev.ApplicationFailed(str(error)))
+            return
+        self._book = facts.FactBook(lines, random.Random())
+        self._step(ev.ApplicationReady())
+
+    def _start_application(self, epoch: Epoch) -> None:
+        try:
+            self._service.bind()
+        except ChuckyError as error:
+            self._step(ev.ApplicationFailed(str(error)))
+        else:
+            self._step(ev.ApplicationStarted(epoch))
+
+    def _pick(self) -> str:
+        return self._book.pick()
+
+    def _route(self) -> Route:
+        snapshot = self.snapshot
+        if snapshot.serve_until_ms is not None and snapshot.epoch is not None:
+            return Serve(snapshot.epoch, snapshot.serve_until_ms)
+        return Nobody() if snapshot.relay is None else Relay(snapshot.relay)
+
+    # The network: callbacks to events.
+
+    def link_began(self, link: int) -> None:
+        """LinkHandler: somebody connected."""
+        self._step(ev.LinkBegan(link))
+
+    def link_up(self, link: int, name: NodeName, incarnation: int, address: Address) -> None:
+        """LinkHandler: a peer has the cookie."""
+        self._step(ev.LinkUp(link, name, incarnation, address))
+
+    def link_down(
+        self, link: int, why: str, name: NodeName | None, address: Address | None
+    ) -> None:
+        """LinkHandler: a dial, a handshake or a link ended by itself."""
+        self._service.link_lost(link)
+        self._step(ev.LinkDown(link, _ENDED[why], name, address))
+
+    def link_message(self, link: int, message: Message) -> None:
+        """LinkHandler: requests go to the data plane, all else to the core."""
+        if isinstance(message, Ask):
+            self._service.answer_ask(link, message)
+        elif isinstance(message, Answer):
+            self._service.on_answer(link, message)
+        else:
+            self._step(ev.MessageReceived(link, message))
+
+    def _on_beacon(self, beacon: Beacon, source: Address) -> None:
+        if (beacon.name, beacon.incarnation) != (self._name, self._incarnation):
+            self._step(ev.BeaconHeard(beacon, source))
+
+    def _announce(self, asks: bool, to: Address | None) -> None:
+        beacon = Beacon(self._name, self._incarnation, self._settings.node.port, asks)
+        if to is not None:
+            self._discovery.answer(beacon, to)
+            return
+        port = self._settings.discovery.port
+        hosts = dict.fromkeys(address.host for address in self._peer_addresses())
+        self._discovery.announce(beacon, [Address(host, port) for host in hosts])
+
+    def _peer_addresses(self) -> tuple[Address, ...]:
+        entries = self._settings.discovery.peers
+        return tuple(a for entry in entries for a in config.peer_addresses(entry, LINK_PORT))
+
+    def _on_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
+        before = {i.index: i for i in self._interfaces}
+        came_up = any(set(i.addresses) - set(_addresses(before.get(i.index))) for i in interfaces)
+        self._interfaces = interfaces
+        self._discovery.set_interfaces(i.index for i in interfaces)
+        port = self._settings.node.port
+        addresses = tuple(Address(host, port) for i in interfaces for host in i.addresses)
+        self._step(ev.AddressesChanged(addresses, came_up))
+
+    # The service manager and the administrator.
+
+    def _feed_watchdog(self, interval_s: float) -> None:
+        self._notifier.watchdog()
+        asyncio.get_running_loop().call_later(interval_s, self._feed_watchdog, interval_s)
+
+    def _on_stop_signal(self) -> None:
+        self._notifier.stopping()
+        self._step(ev.ShutdownRequested())
+
+    def _on_reload_signal(self) -> None:
+        try:
+            for line in self._reload():
+                _log.info("%s", line)
+        except ChuckyError as error:
+            _log.error("not reloaded: %s", error)
+
+    def _reload(self) -> list[str]:
+        """Reread config, cookie and facts; return what was done. Raises before anything changes."""
+        self._notifier.reloading()
+        try:
+            read, warnings = config.load(self._options.config)
+            key = cookie.key(cookie.read(self._options.cookie_file or read.node.cookie_file))
+            facts.load(read.facts.file)
+        finally:
+            self._notifier.ready()
+        taken, kept = _merge(self._settings, read)
+        self._settings = taken
+        self._links.key = key
+        self._step(ev.Reloaded(taken))
+        self._step(ev.PeersConfigured(self._peer_addresses()))
+        self._prepare()
+        lines = [*warnings, "reloaded the config, the cookie and the facts"]
+        if kept:
+            lines.append(f"a restart is needed for: {', '.join(kept)}")
+        return lines
+
+    async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Answer one request on the control socket."""
+        match request:
+            case {"command": "status"}:
+                yield report.status(self.snapshot, self._settings, self._since[1])
+            case {"command": "nodes"}:
+                yield {"nodes": [str(n.name) for n in self.snapshot.nodes if n.state == "up"]}
+            case {"command": "applications"}:
+                runs = self.snapshot.serve_until_ms is not None
+                yield {"applications": [self._settings.distributed.application] if runs else []}
+            case {"command": "fact"}:
+                yield {"fact": await self._service.request()}
+            case {"command": "connect", "node": str(node)}:
+                done = await self._connect(node)
+                yield {"connected": done.connected, "sentence": done.sentence}
+            case {"command": "reload"}:
+                yield {"lines": self._reload()}
+            case _:
+                raise ChuckyError(f"chuckyd {__version__} does not know {request!r:.200}")
+
+    async def _connect(self, text: str) -> ac.ConnectDone:
+        """Dial the host part of NODE[:PORT]; without a port, where a node's links usually are."""
+        node, _, port = text.rpartition(":")
+        if not port.isdecimal():
+            node, port = text, ""
+        name = NodeName.parse(node, self._name.host)
+        host = name.host.strip("[]")
+        entry = f"[{host}]" if ":" in host else host
+        addresses = config.peer_addresses(f"{entry}:{port}" if port else entry, LINK_PORT)
+        self._requests += 1
+        done: asyncio.Future[ac.ConnectDone] = asyncio.get_running_loop().create_future()
+        self._connects[self._requests] = done
+        self._step(ev.ConnectRequested(self._requests, addresses, name))
+        return await done
+
+
+def _addresses(interface: Interface | None) -> tuple[str, ...]:
+    return interface.addresses if interface else ()
+
+
+def _merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return the running settings with what may change, and the keys that wait for a restart."""
+    taken, kept = running, []
+    for section in ("distributed", "node", "discovery", "facts"):
+        old, new = getattr(running, section), getattr(read, section)
+        for field in dataclasses.fields(old):
+            value = getattr(new, field.name)
+            if value == getattr(old, field.name) or (section, field.name) == ("node", "port"):
+                continue
+            if (section, field.name) in RELOADABLE:
+                part = dataclasses.replace(getattr(taken, section), **{field.name: value})
+                taken = dataclasses.replace(taken, **{section: part})
+            else:
+                kept.append(f"{section}.{field.name.removesuffix('_ms')}")
+    return taken, tuple(kept)
+
+
+def _options(arguments: list[str] | None) -> Options:
+    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
+    parser.add_argument("name", metavar="NAME", help="a, or a full one@192.168.0.100")
+    parser.add_argument("--config", metavar="F", default="/etc/chucky/node.toml")
+    parser.add_argument("--cookie-file", metavar="F", default="", help="instead of the config's")
+    parser.add_argument("--host", metavar="H", default="", help="instead of the config's")
+    parser.add_argument("--runtime-dir", metavar="D", default="/run/chucky")
+    parser.add_argument("--check", action="store_true", help="check the config and exit")
+    parser.add_argument("--version", action="version", version=f"chuckyd {__version__}")
+    found = parser.parse_args(arguments)
+    if found.check:
+        raise SystemExit(report.check(found.config))
+    return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)
+
+
+async def _run(options: Options) -> int:
+    settings, warnings = config.load(options.config)
+    for warning in warnings:
+        _log.warning("%s: %s", options.config, warning)
+    host = options.host or settings.node.host or socket.gethostname().partition(".")[0]
+    name = NodeName.parse(options.instance, host)
+    key = cookie.key(cookie.read(options.cookie_file or settings.node.cookie_file))
+    return await Daemon(options, settings, name, key).run()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run chuckyd and return its exit code (DESIGN 3.2)."""
+    options = _options(arguments)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(systemd.formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        return asyncio.run(_run(options))
+    except ConfigError as error:
+        for problem in error.problems:
+            _log.error("%s: %s", error.where, problem)
+        return error.exit_code
+    except ChuckyError as error:
+        _log.error("%s", error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,89 @@
+"""Every exception Chucky raises on purpose.
+
+    ChuckyError                    a sentence for a person: what, where, the way out
+      ConfigError        exit 78   the config file; carries all problems at once
+      CookieError        exit 78   the cookie file
+      NodeNameError      exit 78   a malformed node name
+      FactsError                   the facts file; the node becomes ineligible
+      Unavailable        exit 69   no daemon, no owner in time
+      ProtocolError      abstract
+        LocalProtocolError         we broke the protocol: a bug of ours
+        RemoteProtocolError        the peer broke it: costs the peer its link
+          FrameTooBig
+          BadMessage
+          HandshakeRefused         carries the reason: one of handshake.REFUSALS
+
+The daemon's third code, 75 (a mandatory node is missing, the name is taken), is no exception:
+it is the core's `Exit` action. Codes are those of sysexits(3).
+"""
+
+EXIT_UNAVAILABLE = 69
+EXIT_TEMPORARY = 75
+EXIT_CONFIG = 78
+
+
+class ChuckyError(Exception):
+    """A problem that a person can mend; str() is one line, `exit_code` what a command ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(ChuckyError):
+    """The config is wrong; `problems` has one line `key: got X, want Y` each."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, where: str, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(f"{where}: {problem}" for problem in problems))
+        self.where = where
+        self.problems = problems
+
+
+class CookieError(ChuckyError):
+    """The cookie file cannot be used; the sentence has the command that mends it."""
+
+    exit_code = EXIT_CONFIG
+
+
+class NodeNameError(ChuckyError):
+    """A node name or a pattern for one is malformed."""
+
+    exit_code = EXIT_CONFIG
+
+
+class FactsError(ChuckyError):
+    """The facts file cannot be used."""
+
+
+class Unavailable(ChuckyError):
+    """Nobody is there to answer: no daemon on this machine, or no owner in time."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class ProtocolError(ChuckyError):
+    """The wire protocol was broken; raise one of the two below."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We asked the wire for something impossible: a bug of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol does not allow."""
+
+
+class FrameTooBig(RemoteProtocolError):
+    """The peer announced a frame beyond the limit."""
+
+
+class BadMessage(RemoteProtocolError):
+    """A frame, datagram or handshake message does not decode."""
+
+
+class HandshakeRefused(RemoteProtocolError):
+    """The handshake ended in a refusal, by either end."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason

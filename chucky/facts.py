@@ -1,0 +1,76 @@
+"""The fact book: reads the facts file, one fact a line, and picks from it."""
+
+import os
+import random
+import stat
+import unicodedata
+
+from chucky.errors import FactsError
+
+# A fact is one line on a terminal and one small TCP segment; 1000 bytes is five long lines.
+FACT_BYTES = 1000
+# The shipped 335 facts are 27 kB; 4 MiB is room for 50,000 and is read in a few milliseconds.
+FILE_BYTES = 4 * 1024 * 1024
+
+# What would end a line early or move a terminal's cursor: controls and Unicode's line separators.
+_CONTROLS = ("Cc", "Zl", "Zp")
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """Return the facts of a facts file's text, stripped, without blank lines.
+
+    Raises FactsError: a control character in a line, a line over FACT_BYTES, or no line at all.
+    """
+    facts = []
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip(" \t\r")
+        for character in line:
+            if unicodedata.category(character) in _CONTROLS:
+                raise FactsError(f"line {number}: got control character {character!r}, want text")
+        size = len(line.encode())
+        if size > FACT_BYTES:
+            raise FactsError(f"line {number}: got {size} bytes, want at most {FACT_BYTES}")
+        if line:
+            facts.append(line)
+    if not facts:
+        raise FactsError("got no fact, want at least one line of text")
+    return tuple(facts)
+
+
+def load(path: str) -> tuple[str, ...]:
+    """Return the facts in the file. Raises FactsError with the file, the trouble, the way out."""
+    try:
+        return parse(_read(path).decode("utf-8-sig"))
+    except OSError as error:
+        trouble = error.strerror or str(error)
+    except UnicodeDecodeError as error:
+        trouble = f"byte {error.start} is not UTF-8"
+    except FactsError as error:
+        trouble = str(error)
+    raise FactsError(f"{path}: {trouble}; mend it, or name another file under [facts] file")
+
+
+def _read(path: str) -> bytes:
+    # O_NONBLOCK: without it a FIFO under this name would keep the whole daemon waiting.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FactsError("got something else, want a regular file")
+        content = file.read(FILE_BYTES + 1)
+    if len(content) > FILE_BYTES:
+        raise FactsError(f"got more than {FILE_BYTES} bytes")
+    return content
+
+
+class FactBook:
+    """All the facts. `rng` is given, so that a seed repeats the picks."""
+
+    def __init__(self, facts: tuple[str, ...], rng: random.Random) -> None:
+        self._facts = facts
+        self._rng = rng
+
+    def pick(self) -> str:
+        """Return one fact; each is as likely as any other."""
+        return self._rng.choice(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)

@@ -1,0 +1,158 @@
+"""What travels between nodes: frozen values, each sent whole, each idempotent.
+
+A field may be added at the end of a class with a default; the codec lets an older node skip it.
+Ages and uptimes are milliseconds at the moment of sending. A node never sends its clock.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from chucky.names import Address, NodeName
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Epoch:
+    """The number of an ownership and its node; each new ownership has a higher one."""
+
+    number: int
+    node: NodeName
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.node}"
+
+
+class End(IntEnum):
+    """How an ownership stands, as far as the one who tells it knows. A later one outweighs."""
+
+    RUNNING = 0  # the last sign was a tick in which it ran
+    ENDED = 1  # the link to its owner ended, or its application failed: its last tick
+    NAMED = 2  # the owner stopped serving and named a successor
+    RELEASED = 3  # the owner stopped in good order: no vacancy
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """The last sign of life of an ownership, numbered by its owner's own tick (design rule 3)."""
+
+    epoch: Epoch
+    incarnation: int  # of the owner
+    tick: int
+    end: End
+    age_ms: int
+    successor: NodeName | None = None  # with NAMED
+    successor_incarnation: int = 0
+
+
+class Holds(IntEnum):
+    """In which way a node holds the application; each keeps others from starting."""
+
+    RUNNING = 0
+    STARTING = 1  # has decided to start, does not serve yet
+    NAMING = 2  # has stopped, and waits for the successor it named
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A holder that the sender of a Status hears directly."""
+
+    epoch: Epoch  # with STARTING the epoch it starts, with NAMING the one it had
+    incarnation: int
+    holds: Holds
+    digest: bytes
+    age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The owner stopped serving `epoch` and names who is to serve next (design rule 5)."""
+
+    epoch: Epoch
+    successor: NodeName
+    incarnation: int
+    ready_tick: int  # the successor's tick that said it was ready
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that a node says about ownership; sent on link-up, on change and with every tick."""
+
+    tick: int  # numbers the sender's Statuses; grows by at least one each
+    echo: int  # the highest tick of the receiver that the sender has read; 0: none
+    digest: bytes  # of Settings.shared
+    phase: str  # for people: syncing standby vacant owner yielding stopping
+    listed: bool = False  # in the sender's own priority list
+    synced: bool = False
+    able: bool = False  # could start the application now
+    stopping: bool = False
+    highest: int = 0  # the highest epoch number heard of
+    running: Epoch | None = None
+    starting: Epoch | None = None
+    ready: Epoch | None = None  # has got ready to succeed the owner of this epoch
+    naming: Naming | None = None
+    signs: tuple[Sign, ...] = ()
+    hears: tuple[Heard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that the sender has a link with, and where others can dial it."""
+
+    name: NodeName
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who the sender is, beyond its name; sent first on a link and again when it changes."""
+
+    version: str
+    uptime_ms: int
+    port: int  # where its links are dialled
+    addresses: tuple[Address, ...]  # its own global ones
+    shared: tuple[tuple[str, str], ...]  # Settings.shared, to say which key differs
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NameTaken:
+    """The last message on a link: another live node has your name (design rule 10)."""
+
+    address: Address  # the first's
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last message on a link: the sender leaves in good order."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Wants `count` facts; `hops` more relays may pass it on."""
+
+    request: int
+    count: int
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The facts of one Ask and the epoch they were chosen in; none when nobody could be asked."""
+
+    request: int
+    epoch: Epoch | None
+    facts: tuple[str, ...]
+
+
+Message = Status | Hello | NameTaken | Goodbye | Ask | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Beacon:
+    """The datagram "I am here": a hint, never trusted, never on a link."""
+
+    name: NodeName
+    incarnation: int
+    port: int  # of its links
+    asks: bool = False  # answer at once, to where this came from

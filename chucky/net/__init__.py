@@ -1,0 +1,1 @@
+"""Sockets: multicast, links, the fact service, the control socket, systemd."""

@@ -1,0 +1,279 @@
+"""The sockets of TCP 4040: listens, accepts in batches, keeps clients, delivers, lingers.
+
+It decides nothing: whoever connects goes to `on_clients`, whoever breaks the connection to
+`on_gone`, and `Client.answer` or `Client.refuse` ends the wait.
+
+All clients hang on one epoll, which is itself one reader of the event loop: that costs one system
+call for each client where loop.add_reader costs two and two Python objects.
+"""
+
+import asyncio
+import errno
+import logging
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from chucky.errors import ChuckyError
+
+# The listen queue: the kernel's own bound (net.core.somaxconn) is 4096.
+BACKLOG = 4096
+# Connections taken in one go. At about 20 us each the loop is back at its links after 1.3 ms.
+ACCEPT_BATCH = 64
+# Clients read from in one go, 64 KiB each: 4 MiB, about 1 ms.
+READ_BATCH = 64
+_READ_BYTES = 64 * 1024
+# How long a client may take to close after its fact: a reset sooner could cost it the fact when
+# something that it sent is still on the way. 2 s is six retransmissions on a LAN.
+LINGER_MS = 2000
+# A client closes within one round trip: at 10,000 facts a second and 10 ms that is 100. Above 1024
+# the oldest is cut off. Each costs a descriptor and no memory of ours.
+LINGERING = 1024
+# How long to leave the queue alone when there is no descriptor or memory for another socket.
+_EXHAUSTED_MS = 100
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # not compiled in; switched off by sysctl
+
+_log = logging.getLogger(__name__)
+
+
+class Client:
+    """One connection on TCP 4040, from accept to close."""
+
+    __slots__ = ("_port", "connection", "ended")
+
+    def __init__(self, port: "FactPort", connection: socket.socket) -> None:
+        self._port = port
+        self.connection = connection
+        self.ended = False  # the client will send no more; it may well still read
+
+    def answer(self, fact: str) -> None:
+        """Deliver the fact and end the connection in good order."""
+        try:
+            # Never short: a fact is at most 1000 bytes, and the buffer of a connection on which
+            # nothing was sent has room for 4096 (net.ipv4.tcp_wmem).
+            self.connection.send(fact.encode() + b"\n")
+            self.connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._port.drop(self)
+            return
+        self._port.linger(self)
+
+    def refuse(self, why: str) -> None:
+        """Close with nothing sent; the protocol has no place for `why`."""
+        self._port.drop(self)
+
+
+class FactPort:
+    """TCP `port` on `listen` ("": every address, IPv4 and IPv6)."""
+
+    def __init__(
+        self,
+        listen: str,
+        port: int,
+        clock_ms: Callable[[], int],
+        on_clients: Callable[[list[Client]], None],
+        on_gone: Callable[[Client], None],
+    ) -> None:
+        self._listen = listen
+        self._port = port
+        self._clock_ms = clock_ms
+        self._on_clients = on_clients
+        self._on_gone = on_gone
+        self._listener: socket.socket | None = None
+        self._exhausted = False
+        self._epoll: select.epoll | None = None
+        self._scratch = bytearray(_READ_BYTES)
+        self._clients: dict[int, Client] = {}  # by descriptor: all that are open
+        self._lingering: dict[Client, int] = {}  # until when, in that order
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The TCP port while bound, else None."""
+        return None if self._listener is None else int(self._listener.getsockname()[1])
+
+    def bind(self) -> None:
+        """Listen, if not yet. Raises ChuckyError that names the port."""
+        if self._listener is not None:
+            return
+        try:
+            self._listener = _listener(self._listen, self._port)
+        except OSError as error:
+            where = self._listen or "every address"
+            raise ChuckyError(
+                f"TCP port {self._port} on {where}: {error.strerror or error}; see who has it with"
+                f" ss -ltnp 'sport = :{self._port}', or set [facts] port or listen"
+            ) from None
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._listener, self._on_connections)
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            loop.add_reader(self._epoll, self._on_readable)
+
+    def unbind(self) -> None:
+        """Stop listening. Who is connected stays, and so does who had only reached the queue:
+        closing the listener would reset them."""
+        if self._listener is None:
+            return
+        for _ in range(BACKLOG // ACCEPT_BATCH):
+            if not self._accept(self._listener):
+                break
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+
+    def close(self) -> None:
+        """Stop listening and drop every client."""
+        self.unbind()
+        for client in tuple(self._clients.values()):
+            self.drop(client)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        if self._epoll is not None:
+            asyncio.get_running_loop().remove_reader(self._epoll)
+            self._epoll.close()
+            self._epoll = None
+
+    def linger(self, client: Client) -> None:
+        """Close the client once it closes, or after LINGER_MS; until then read what it sends."""
+        if client.ended:
+            self.drop(client)
+            return
+        if len(self._lingering) >= LINGERING:
+            self.drop(next(iter(self._lingering)))
+        self._lingering[client] = self._clock_ms() + LINGER_MS
+        if self._sweeper is None:
+            self._sweep_in(LINGER_MS)
+
+    def drop(self, client: Client) -> None:
+        """Close the client now."""
+        self._clients.pop(client.connection.fileno(), None)
+        self._lingering.pop(client, None)
+        client.connection.close()
+
+    def _on_connections(self) -> None:
+        if self._listener is not None:
+            self._accept(self._listener)
+
+    def _accept(self, listener: socket.socket) -> int:
+        """Take up to ACCEPT_BATCH connections from the queue; return how many."""
+        assert self._epoll is not None
+        clients = []
+        for _ in range(ACCEPT_BATCH):
+            try:
+                connection, _address = listener.accept()
+            except BlockingIOError:
+                self._exhausted = False
+                break
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest(listener, error)
+                    break
+                continue  # that connection died in the queue (accept(2), error handling)
+            connection.setblocking(False)
+            client = Client(self, connection)
+            self._clients[connection.fileno()] = client
+            self._epoll.register(connection.fileno(), select.EPOLLIN)
+            clients.append(client)
+        if clients:
+            self._on_clients(clients)
+        return len(clients)
+
+    def _rest(self, listener: socket.socket, error: OSError) -> None:
+        """Leave the queue alone for a while: it stays readable and the loop would spin."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(_EXHAUSTED_MS / 1000, self._resume, listener)
+        if not self._exhausted:
+            self._exhausted = True
+            _log.warning(
+                "TCP port %d: cannot accept with %d connections open: %s; raise LimitNOFILE= or"
+                " lower [facts] max_connections",
+                self._port,
+                len(self._clients),
+                error.strerror,
+            )
+
+    def _resume(self, listener: socket.socket) -> None:
+        if self._listener is listener:
+            asyncio.get_running_loop().add_reader(listener, self._on_connections)
+
+    def _on_readable(self) -> None:
+        assert self._epoll is not None
+        for descriptor, events in self._epoll.poll(0, READ_BATCH):
+            client = self._clients.get(descriptor)
+            if client is not None:  # not dropped by what an earlier one of this round led to
+                self._read(client, events)
+
+    def _read(self, client: Client, events: int) -> None:
+        """Throw away what the client sent; notice its end."""
+        assert self._epoll is not None
+        try:
+            ended = client.connection.recv_into(self._scratch) == 0
+            broken = False
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = broken = True
+        if client in self._lingering:
+            if ended:
+                self.drop(client)
+        elif broken or events & (select.EPOLLERR | select.EPOLLHUP):
+            # We have not shut our side, so HUP is no orderly end but a reset.
+            self.drop(client)
+            self._on_gone(client)
+        elif ended:
+            # A half-close (`echo | nc -N`): it still wants its fact. Its socket stays readable for
+            # ever, so wait for a reset only, which epoll reports unasked.
+            client.ended = True
+            self._epoll.modify(client.connection, 0)
+
+    def _sweep_in(self, delay_ms: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(max(1, delay_ms) / 1000, self._sweep)
+
+    def _sweep(self) -> None:
+        """Drop who lingered long enough."""
+        self._sweeper = None
+        now_ms = self._clock_ms()
+        for client, until_ms in tuple(self._lingering.items()):
+            if until_ms > now_ms:
+                self._sweep_in(until_ms - now_ms)
+                return
+            self.drop(client)
+
+
+def _listener(listen: str, port: int) -> socket.socket:
+    if listen:
+        flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        found = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM, flags=flags)
+        return _open(found[0][0], found[0][4])
+    try:
+        return _open(socket.AF_INET6, ("::", port))
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+        return _open(socket.AF_INET, ("0.0.0.0", port))
+
+
+def _open(family: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A port whose last connections are still in TIME_WAIT can be had at once.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Several nodes of one user share the port on one host; the kernel deals connections out.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # "::" takes IPv4 too, whatever net.ipv6.bindv6only says.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,324 @@
+"""The links: TCP between nodes, from the dial or accept through the handshake to messages.
+
+Everything happens on the loop's own turns: no callback runs inside dial, send or close. A link ends
+once: by our close, and then nothing is said, or by itself, and then link_down says why:
+
+    refused    the host answered that nobody listens there
+    unreached  no route, no such host, no answer in time, to the dial or in the handshake
+    cookie     the handshake was refused for the cookie, by either end
+    protocol   the peer broke the protocol, speaks another version, or is this node itself
+    closed     the connection ended
+"""
+
+import asyncio
+import logging
+import secrets
+from typing import Protocol, cast
+
+from chucky.errors import HandshakeRefused, RemoteProtocolError
+from chucky.messages import Message
+from chucky.names import Address, NodeName
+from chucky.net import tcp
+from chucky.wire import codec
+from chucky.wire.framing import MAX_LINK_FRAME, FrameReader, Opener, Sealer, frame
+from chucky.wire.handshake import NONCE_BYTES, Acceptor, Initiator
+
+logger = logging.getLogger("chucky.links")
+
+# Strangers at the door. A handshake takes two round trips, 1 ms on a LAN; the newest is always let
+# in and the oldest turned out, so holding all places keeps nobody out unless they are all taken
+# anew within that time. 128 connections of 20 KiB each are 2.5 MiB. Ten nodes of one host that all
+# start at once come with nine from one source.
+MAX_HANDSHAKES = 128
+MAX_HANDSHAKES_PER_SOURCE = 16
+# Accepted in one turn of the loop, and waiting in the kernel: 32 of 0.1 ms each.
+BACKLOG = 32
+# Read in one turn: 16 KiB are 780 of the smallest frames (4 + 1 + 16), of 10 us each: 8 ms.
+READ_BYTES = 16 * 1024
+# Four of the biggest frames: who is further behind than that does not read.
+MAX_WRITE_BUFFER = 4 * MAX_LINK_FRAME
+# How long a closed link may take to get rid of what was sent before.
+LINGER_MS = 1000
+# One line per source in this time, and at most so many sources remembered: 26 lines a second.
+COMPLAINT_MS = 10_000
+MAX_COMPLAINTS = 256
+
+
+class LinkHandler(Protocol):
+    """What the links tell. Dialled links have the caller's ids, accepted ones ids below 0."""
+
+    def link_began(self, link: int) -> None:
+        """Somebody connected; link_up or link_down of this id follows."""
+
+    def link_up(self, link: int, name: NodeName, incarnation: int, address: Address) -> None:
+        """The handshake is done: the peer has the cookie."""
+
+    def link_down(
+        self, link: int, why: str, name: NodeName | None, address: Address | None
+    ) -> None:
+        """It ended by itself; before link_up, `name` is only what the peer claimed."""
+
+    def link_message(self, link: int, message: Message) -> None:
+        """A message came."""
+
+
+class Links:
+    """All links of one node. `key` may be replaced at any time; handshakes begun later use it."""
+
+    def __init__(
+        self,
+        identity_name: NodeName,
+        incarnation: int,
+        key: bytes,
+        handler: LinkHandler,
+        handshake_timeout_ms: int,
+        connect_timeout_ms: int = 250,
+    ) -> None:
+        self.key = key
+        self.turned_away = 0  # connections that never said who they are
+        self.identity = (identity_name, incarnation)
+        self.handler = handler
+        self.handshake_timeout_ms = handshake_timeout_ms
+        self.stopped = False
+        self._server: asyncio.Server | None = None
+        self._last_accepted = 0
+        self._dials: dict[int, asyncio.Task[None]] = {}
+        self._dialer = tcp.Dialer(connect_timeout_ms)
+        self._connections: dict[int, _Connection] = {}  # those with an id that still counts
+        self._handshaking: dict[_Connection, str] = {}  # accepted ones, the oldest first: source
+        self._open: set[_Connection] = set()  # every one that has a socket
+        self._complaints: dict[str, float] = {}  # source: when, the oldest first
+
+    async def listen(self, host: str, port: int) -> int:
+        """Listen on the first free of `port` and the next nine, and return which. `host` is an
+        address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence."""
+        sock = tcp.listening_socket(host, port, BACKLOG)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), sock=sock, backlog=BACKLOG
+        )
+        return int(sock.getsockname()[1])
+
+    def dial(self, link: int, address: Address) -> None:
+        """Connect and shake hands; link_up or link_down of this id follows."""
+        self._dials[link] = asyncio.get_running_loop().create_task(self._dial(link, address))
+
+    def send(self, link: int, message: Message) -> None:
+        """Send over a link that is up; an id that is not is ignored. Raises LocalProtocolError for
+        what the wire cannot carry."""
+        if link in self._connections:
+            self._connections[link].send(message)
+
+    def close(self, link: int) -> None:
+        """End a link or dial, after what was sent on it; an id that is not known is ignored."""
+        if link in self._dials:
+            self._dials.pop(link).cancel()
+        if link in self._connections:
+            self._connections.pop(link).finish()
+
+    async def stop(self) -> None:
+        """Listen no more, close everything as `close` does, and wait for it, at most LINGER_MS."""
+        self.stopped = True
+        if self._server:
+            self._server.close()
+        dials = tuple(self._dials.values())
+        for link in (*self._dials, *self._connections):
+            self.close(link)
+        for connection in self._open:
+            connection.finish()
+        gone = (connection.gone for connection in self._open)
+        await asyncio.gather(*dials, *gone, return_exceptions=True)
+
+    async def _dial(self, link: int, address: Address) -> None:
+        connected = await self._dialer.connect(address)
+        if isinstance(connected, str):
+            del self._dials[link]
+            self.handler.link_down(link, connected, None, address)
+            return
+        sock, peer = connected
+        await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(self, link, peer), sock=sock
+        )
+
+    # What follows is for _Connection.
+
+    def opened(self, connection: "_Connection", link: int, source: str) -> int:
+        """Note a connection that has a socket now; return its id, a new one for a link of 0."""
+        self._open.add(connection)
+        if link:
+            if self._dials.pop(link, None):  # not closed in the very turn of its success
+                self._connections[link] = connection
+            return link
+        self._last_accepted -= 1
+        self._make_room(source)
+        self._handshaking[connection] = source
+        self._connections[self._last_accepted] = connection
+        return self._last_accepted
+
+    def _make_room(self, source: str) -> None:
+        waiting = self._handshaking
+        same = [connection for connection, other in waiting.items() if other == source]
+        if len(same) >= MAX_HANDSHAKES_PER_SOURCE:
+            same[0].end("closed")
+        elif len(waiting) >= MAX_HANDSHAKES:
+            next(iter(waiting)).end("closed")
+
+    def handshake_over(self, connection: "_Connection") -> None:
+        """Note that it takes no place at the door any more."""
+        self._handshaking.pop(connection, None)
+
+    def ended(self, connection: "_Connection", link: int) -> bool:
+        """Forget the id; return whether it still counted: nobody had closed it."""
+        if self._connections.get(link) is not connection:
+            return False
+        del self._connections[link]
+        return True
+
+    def lost(self, connection: "_Connection") -> None:
+        """Note that its socket is gone."""
+        self._open.discard(connection)
+        self.handshake_over(connection)
+
+    def turn_away(self, source: str, sentence: str) -> None:
+        """Count a stranger, and tell of it."""
+        self.turned_away += 1
+        self.complain(source, f"not a node: {sentence}; {self.turned_away} such so far")
+
+    def complain(self, source: str, sentence: str) -> None:
+        """Log one line about a source, unless there was one lately."""
+        now_ms = asyncio.get_running_loop().time() * 1000
+        for other, told_ms in tuple(self._complaints.items()):
+            if now_ms - told_ms < COMPLAINT_MS:
+                break
+            del self._complaints[other]
+        if source not in self._complaints and len(self._complaints) < MAX_COMPLAINTS:
+            self._complaints[source] = now_ms
+            logger.info("connection with %s: %s", source, sentence)
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One socket: the handshake, then messages, then maybe a while of getting rid of the rest."""
+
+    def __init__(self, links: Links, link: int = 0, address: Address | None = None) -> None:
+        """`link` and `address` are those of a dial; one that was accepted has none yet."""
+        self._links = links
+        self._link = link
+        self._address = address or Address("", 0)
+        self._dialled = address is not None
+        self._loop = asyncio.get_running_loop()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        identity, nonce = links.identity, secrets.token_bytes(NONCE_BYTES)
+        self._handshake = (Initiator if self._dialled else Acceptor)(identity, links.key, nonce)
+        self._reader = FrameReader(MAX_LINK_FRAME)
+        self._chunk = bytearray(READ_BYTES)
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None  # with it, the link is up
+        self._ending = False  # nothing is told or sent any more
+        self._why = "closed"
+        self._stranger = "it did not say who it is"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # asyncio itself sets TCP_NODELAY: a Status never waits for the ACK of the one before.
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._dialled:
+            self._address = tcp.address_of(transport.get_extra_info("peername"))
+        self._link = self._links.opened(self, self._link, self._address.host)
+        timeout = self._links.handshake_timeout_ms / 1000
+        self._timer = self._loop.call_later(timeout, self.end, "unreached")
+        if self._links.stopped:  # accepted in the very turn of the stop
+            self._links.close(self._link)
+        elif isinstance(self._handshake, Initiator):
+            self._transport.write(self._handshake.begin())
+        else:
+            self._links.handler.link_began(self._link)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._chunk
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._ending:
+            return
+        data = bytes(self._chunk[:nbytes])
+        try:
+            if self._opener is None:
+                data = self._shake_hands(data)
+            if self._opener is not None:
+                self._read(data, self._opener)
+        except HandshakeRefused as refusal:
+            self._refused(refusal)
+        except RemoteProtocolError as error:
+            self._stranger = str(error)
+            self.end("protocol")
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Return what came for the link, when that is up now."""
+        self._transport.write(self._handshake.receive(data))
+        peer = self._handshake.peer
+        if not self._handshake.done or peer is None:
+            return b""
+        self._timer.cancel()
+        self._links.handshake_over(self)
+        self._sealer, self._opener, rest = self._handshake.session()
+        incarnation = self._handshake.peer_incarnation
+        self._links.handler.link_up(self._link, peer, incarnation, self._address)
+        return rest
+
+    def _refused(self, refusal: HandshakeRefused) -> None:
+        self._transport.write(self._handshake.farewell)
+        if refusal.reason == "version":
+            self._links.complain(self._address.host, str(refusal))
+        self._tell("cookie" if refusal.reason == "cookie" else "protocol")
+        self.finish()
+
+    def _read(self, data: bytes, opener: Opener) -> None:
+        for sealed in self._reader.feed(data):
+            if self._ending:  # closed by the handler of the message before
+                return
+            message = codec.decode(opener.open(sealed))
+            if message is not None:
+                self._links.handler.link_message(self._link, message)
+
+    def send(self, message: Message) -> None:
+        """Send, if it is up."""
+        if self._ending or self._sealer is None:
+            return
+        self._transport.write(frame(self._sealer.seal(codec.encode(message))))
+        if self._transport.get_write_buffer_size() > MAX_WRITE_BUFFER:
+            self.end("closed")
+
+    def finish(self) -> None:
+        """Close after what was sent has gone, and after the peer has closed: to close a socket
+        with bytes unread resets it, which can take the last message with it."""
+        if self._ending:
+            return
+        self._ending = True
+        self._timer.cancel()
+        self._timer = self._loop.call_later(LINGER_MS / 1000, self._transport.abort)
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def end(self, why: str) -> None:
+        """Close at once; link_down follows, unless the id was closed before."""
+        self._why = why
+        self._ending = True
+        self._links.handshake_over(self)
+        self._transport.abort()
+
+    def eof_received(self) -> None:
+        """The peer has closed. What we may still have for it, it would throw away."""
+        if not self._ending:
+            self.end("closed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ending = True
+        self._timer.cancel()
+        self._links.lost(self)
+        if self._tell(self._why) and not self._dialled and not self._handshake.peer:
+            self._links.turn_away(self._address.host, self._stranger)
+        self.gone.set_result(None)
+
+    def _tell(self, why: str) -> bool:
+        told = self._links.ended(self, self._link)
+        if told:
+            self._links.handler.link_down(self._link, why, self._handshake.peer, self._address)
+        return told
+

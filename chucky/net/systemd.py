@@ -1,0 +1,96 @@
+"""What systemd is told: READY, STATUS, WATCHDOG and the rest over sdnotify, and log priorities."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+
+import sdnotify
+
+# systemd reads at most 4096 bytes (NOTIFY_BUFFER_MAX) and drops a longer message whole; a name or
+# two beyond what a status line of a terminal shows is far below that.
+_STATUS_BYTES = 1024
+
+
+class Notifier:
+    """Speaks to the service manager; does nothing where there is none (no NOTIFY_SOCKET).
+
+    Never blocks and never raises: a manager that does not read loses messages, not the node.
+    """
+
+    def __init__(self) -> None:
+        self._notifier = None
+        if os.environ.get("NOTIFY_SOCKET"):
+            self._notifier = sdnotify.SystemdNotifier()
+            if self._notifier.socket is not None:
+                self._notifier.socket.setblocking(False)
+
+    def ready(self) -> None:
+        """The node's sockets are bound; also ends a reload."""
+        self._notify("READY=1")
+
+    def status(self, sentence: str) -> None:
+        """Show this sentence in `systemctl status`."""
+        # A newline in it (from a peer's name, say) would start an assignment of its own, MAINPID=
+        # for one. isprintable is false for every control character and for lone surrogates.
+        printable = "".join(c if c.isprintable() else " " for c in sentence)
+        self._notify("STATUS=" + printable.encode()[:_STATUS_BYTES].decode(errors="ignore"))
+
+    def watchdog(self) -> None:
+        """The loop turns; call it from the loop itself, every `watchdog_interval_ms`."""
+        self._notify("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        """A reload began; `ready` ends it."""
+        # Type=notify-reload (systemd 253) wants the time too; older ones ignore it.
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The node leaves in good order."""
+        self._notify("STOPPING=1")
+
+    def _notify(self, state: str) -> None:
+        if self._notifier is not None:
+            # sdnotify encodes to Latin-1 and swallows the error where that cannot be: give it text
+            # whose Latin-1 bytes are the UTF-8 bytes that systemd wants.
+            self._notifier.notify(state.encode().decode("latin-1"))
+
+
+def watchdog_interval_ms(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return how often to call `watchdog`, a third of WatchdogSec=; None when not asked to.
+
+    Source: sd_watchdog_enabled(3).
+    """
+    limit_us = environ.get("WATCHDOG_USEC", "")
+    if not (limit_us.isascii() and limit_us.isdecimal() and int(limit_us)):
+        return None
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return max(1, int(limit_us) // 3000)
+
+
+class JournalFormatter(logging.Formatter):
+    """Each line with its priority in front, as sd-daemon(3) reads it; journald has the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines, each behind `<3>` (error) to `<7>` (debug)."""
+        priority = _priority(record.levelno)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def formatter(fd: int = 2, environ: Mapping[str, str] = os.environ) -> logging.Formatter:
+    """Return the JournalFormatter when `fd` is the journal's stream, else one with the time."""
+    found = os.fstat(fd)
+    if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
+        return JournalFormatter()
+    return logging.Formatter("%(asctime)s %(message)s")
+
+
+def _priority(level: int) -> int:
+    if level >= logging.CRITICAL:
+        return 2
+    if level >= logging.ERROR:
+        return 3
+    if level >= logging.WARNING:
+        return 4
+    return 6 if level >= logging.INFO else 7

@@ -1,0 +1,72 @@
+"""What people and their tools are told: status as JSON and as text, and what a check found."""
+
+import datetime
+import sys
+from typing import Any
+
+from chucky import config
+from chucky.core.snapshot import NodeState, Snapshot
+from chucky.errors import ConfigError
+from chucky.settings import Settings
+
+
+def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, Any]:
+    """Return `chucky status --json` (DESIGN 3.2); `since` in seconds of the wall clock is when the
+    owner, or its absence, was first seen. Fields are only ever added."""
+    began = datetime.datetime.fromtimestamp(since, datetime.UTC)
+    return {
+        "sentence": snapshot.sentence,
+        "node": str(snapshot.node),
+        "phase": snapshot.phase,
+        "application": settings.distributed.application,
+        "owner": None if snapshot.owner is None else str(snapshot.owner),
+        "epoch": None if snapshot.epoch is None else snapshot.epoch.number,
+        "since": began.isoformat(timespec="milliseconds"),
+        "synced": snapshot.synced,
+        "quorum": settings.distributed.quorum,
+        "nodes": [_node(state) for state in snapshot.nodes],
+    }
+
+
+def _node(state: NodeState) -> dict[str, Any]:
+    return {
+        "name": str(state.name),
+        "tier": state.tier,
+        "state": state.state,
+        "owner": state.owner,
+        "address": None if state.address is None else str(state.address),
+        "last_heard_ms": state.last_heard_ms,
+        "differs": list(state.differs),
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """Return what `chucky status` prints of such an object: the sentence, then a line a node."""
+    lines = [found["sentence"]]
+    width = max(len(node["name"]) for node in found["nodes"])
+    for node in found["nodes"]:
+        notes = ["owner"] if node["owner"] else []
+        if node["state"] in ("up", "down") and node["last_heard_ms"] is not None:
+            notes.append(f"heard {node['last_heard_ms'] / 1000:.1f} s ago")
+        if node["address"]:
+            notes.append(node["address"])
+        if node["differs"]:
+            notes.append(f"its config differs in {', '.join(node['differs'])}")
+        tier = "-" if node["tier"] is None else node["tier"]
+        line = f"  {node['name']:{width}}  tier {tier}  {node['state']:7}  {', '.join(notes)}"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def check(path: str) -> int:
+    """Check a config file, print all that is wrong with it, and return the exit code."""
+    try:
+        _, warnings = config.load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+        return error.exit_code
+    for warning in warnings:
+        print(f"{path}: warning: {warning}", file=sys.stderr)
+    print(f"{path}: good")
+    return 0

@@ -1,0 +1,391 @@
+"""Real daemons for the tests: started, watched, hurt, and always reaped.
+
+Times are milliseconds of one clock (`now_ms`), the test's own, for everything it sees or does.
+"""
+
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+REPO = Path(__file__).resolve().parents[2]
+HOST = "manticore"  # the chapter's
+
+# For what the design gives no time. Only a test that fails waits this long.
+LIMIT_MS = 15_000
+
+# What no log may hold: an error that nobody caught, or a task that nobody waited for.
+UNCAUGHT = re.compile(r"Traceback \(most recent call last\)|never retrieved|was never awaited")
+
+Config = dict[str, dict[str, Any]]
+T = TypeVar("T")
+
+
+def now_ms() -> int:
+    """Return the test's clock."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def at(moment_ms: int) -> None:
+    """Return at that moment: when a fault is due, not how a test passes."""
+    time.sleep(max(0, moment_ms - now_ms()) / 1000)
+
+
+def until(condition: Callable[[], T], what: str, limit_ms: int = LIMIT_MS) -> T:
+    """Wait until the condition is true and return what it gave; AssertionError at the limit."""
+    end_ms = now_ms() + limit_ms
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert now_ms() < end_ms, f"not within {limit_ms} ms: {what}"
+        time.sleep(0.01)
+
+
+def throughout(for_ms: int, condition: Callable[[], object], what: str) -> None:
+    """Watch for that long; AssertionError as soon as the condition is false."""
+    end_ms = now_ms() + for_ms
+    while now_ms() < end_ms:
+        assert condition(), f"did not stay so for {for_ms} ms: {what}"
+        time.sleep(0.01)
+
+
+def toml(config: Config) -> str:
+    """Return the config as node.toml's text. JSON's values are TOML's, but for inf."""
+    lines = []
+    for section, keys in config.items():
+        lines.append(f"[{section}]")
+        lines += [f"{k} = {'inf' if v == inf else json.dumps(v)}" for k, v in keys.items()]
+    return "\n".join(lines) + "\n"
+
+
+def merged(*configs: Config) -> Config:
+    """Return the configs as one; a later one's keys win."""
+    whole: Config = {}
+    for config in configs:
+        for section, keys in config.items():
+            whole.setdefault(section, {}).update(keys)
+    return whole
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports in a row that nobody has, below those that the kernel itself hands out.
+
+    Between two clusters' first ports lie at least 20, so that each node's port + 9 is its own's.
+    """
+    while True:
+        first = random.randrange(10_000, 32_000, 20)
+        ports = list(range(first, first + count))
+        if all(_is_free(port) for port in ports):
+            return ports
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                return False
+    return True
+
+
+class Line(NamedTuple):
+    """One line and when it came."""
+
+    ms: int
+    text: str
+
+
+class Journal:
+    """Lines as they come, from a thread of their own; a waiter is woken by each."""
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+        self._grown = threading.Condition()
+
+    def add(self, text: str) -> None:
+        """Put a line at the end, stamped with now."""
+        with self._grown:
+            self._lines.append(Line(now_ms(), text))
+            self._grown.notify_all()
+
+    def find(self, pattern: str, after_ms: int = 0) -> list[Line]:
+        """Return the lines since then in which the pattern is found."""
+        with self._grown:
+            lines = list(self._lines)
+        return [x for x in lines if x.ms >= after_ms and re.search(pattern, x.text)]
+
+    def wait(self, pattern: str, after_ms: int = 0, limit_ms: int = LIMIT_MS) -> Line:
+        """Return the first such line as soon as there is one; AssertionError at the limit."""
+        with self._grown:
+            found = self._grown.wait_for(lambda: self.find(pattern, after_ms), limit_ms / 1000)
+        assert found, f"no line {pattern!r} within {limit_ms} ms"
+        return found[0]
+
+
+class Daemon:
+    """One chuckyd and all that a test may do with it; it may live several times.
+
+    `label` tells it from another of the same name, and begins every line of its facts file.
+    """
+
+    def __init__(
+        self, where: Path, name: str, config: Config, cookie: Path, *,
+        host: str = HOST, netns: str = "", label: str = "", runtime: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.host, self.netns, self.label = name, host, netns, label or name
+        self.dir = where / self.label
+        self.dir.mkdir()
+        self.runtime = runtime or self.dir
+        self.cookie, self.config_file, self.facts = (
+            cookie, self.dir / "node.toml", self.dir / "facts.txt",
+        )  # fmt: skip
+        self.log, self.notes = Journal(), Journal()
+        self.write_facts()
+        self.configure(merged(config, {"facts": {"file": str(self.facts)}}))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(self.dir / "notify"))
+        threading.Thread(target=self._hear, daemon=True).start()
+        self.started_ms = 0
+
+    def __str__(self) -> str:
+        """The full node name, as the log has it."""
+        return self.name if "@" in self.name else f"{self.name}@{self.host}"
+
+    # -- its files
+
+    def configure(self, config: Config) -> None:
+        """Write its node.toml; read at the next start."""
+        self.config = config
+        self.config_file.write_text(toml(config))
+
+    def write_facts(self) -> None:
+        """Write its facts file: each line tells who chose it."""
+        self.facts.write_text("".join(f"{self.label}: fact {n}\n" for n in range(50)))
+
+    @property
+    def facts_port(self) -> int:
+        """Where it answers."""
+        return int(self.config.get("facts", {}).get("port", 4040))
+
+    @property
+    def link_port(self) -> int:
+        """Where it is dialled."""
+        return int(self.config.get("node", {}).get("port", 4041))
+
+    # -- its lives
+
+    def start(self) -> int:
+        """Start it and return when; it may not be ready yet."""
+        assert not self.alive, f"{self.label} runs already"
+        command = [
+            "setpriv", "--pdeathsig", "KILL", "--",  # it dies with the test, however that dies
+            sys.executable, "-m", "chucky.daemon", self.name, "--config", str(self.config_file),
+            "--cookie-file", str(self.cookie), "--host", self.host,
+            "--runtime-dir", str(self.runtime),
+        ]  # fmt: skip
+        self.started_ms = now_ms()
+        self._process = subprocess.Popen(
+            [*self._inside(), *command], env=self._environment(), cwd="/",
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        return self.started_ms
+
+    def ready(self, limit_ms: int = LIMIT_MS) -> int:
+        """Wait for READY=1 of this life and return when it came."""
+        return self.notes.wait("^READY=1$", self.started_ms, limit_ms).ms
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs (or is frozen)."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> int:
+        """SIGKILL it; return the moment just before."""
+        return self._signal(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM it, as `systemctl stop` does; return the moment just before."""
+        return self._signal(signal.SIGTERM)
+
+    def freeze(self) -> int:
+        """SIGSTOP it: the process stands still, its sockets stay."""
+        return self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> int:
+        """SIGCONT it."""
+        return self._signal(signal.SIGCONT)
+
+    def exit_code(self, limit_ms: int = LIMIT_MS) -> int:
+        """Wait for its end and its last line, and return its exit code."""
+        assert self._process is not None and self._reader is not None
+        until(lambda: not self.alive, f"{self.label} has ended", limit_ms)
+        self._reader.join()
+        return self._process.returncode
+
+    def close(self) -> None:
+        """Kill what still runs and wait until it is gone."""
+        if self.alive:
+            self.kill()
+        if self._process is not None:
+            self.exit_code()
+        self._notify.close()
+
+    # -- what it says
+
+    def said(self, sentence: str, after_ms: int = 0) -> list[Line]:
+        """Return the log lines that are exactly this sentence."""
+        return self.log.find(f"^{re.escape(sentence)}$", after_ms)
+
+    def says(self, sentence: str, after_ms: int = 0, limit_ms: int = LIMIT_MS) -> Line:
+        """Wait for the log line that is exactly this sentence."""
+        return self.log.wait(f"^{re.escape(sentence)}$", after_ms, limit_ms)
+
+    def memory_kib(self) -> int:
+        """Return its resident memory."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+)", text, re.MULTILINE)
+        assert found, text
+        return int(found[1])
+
+    def chucky(self, *arguments: str, limit_ms: int = LIMIT_MS) -> subprocess.CompletedProcess[str]:
+        """Run the command line on this node."""
+        return subprocess.run(
+            [*self._inside(), sys.executable, "-m", "chucky", "--runtime-dir", str(self.runtime),
+             "--node", self.name, *arguments],
+            env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=limit_ms / 1000,
+        )  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        """Return `chucky status --json`."""
+        done = self.chucky("status", "--json")
+        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def nodes(self) -> list[str]:
+        """Return `chucky nodes`."""
+        return self.chucky("nodes").stdout.split()
+
+    def reaches(self, phase: str, limit_ms: int = LIMIT_MS) -> dict[str, Any]:
+        """Wait until its status has this phase, and return the status."""
+        def there() -> dict[str, Any] | None:
+            status = self.status()
+            return status if status["phase"] == phase else None
+
+        return until(there, f"{self.label} is {phase}", limit_ms)  # type: ignore[return-value]
+
+    # -- inside
+
+    def _inside(self) -> list[str]:
+        return ["ip", "netns", "exec", self.netns] if self.netns else []
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "PYTHONPATH": str(REPO),
+            "PYTHONUNBUFFERED": "1",
+            "NOTIFY_SOCKET": str(self.dir / "notify"),
+        }
+
+    def _signal(self, number: int) -> int:
+        assert self._process is not None
+        moment_ms = now_ms()
+        self._process.send_signal(number)
+        return moment_ms
+
+    def _read(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stderr is not None
+        with process.stderr as stream:
+            for raw in stream:  # journald takes the level from <N> and shows the rest
+                self.log.add(re.sub(r"^<\d>", "", raw.decode(errors="replace").rstrip("\n")))
+
+    def _hear(self) -> None:
+        try:
+            while datagram := self._notify.recv(4096):
+                for text in datagram.decode(errors="replace").splitlines():
+                    self.notes.add(text)
+        except OSError:
+            return  # closed: the test is over
+
+
+class Bed:
+    """One test's directory, daemons and whatever else must go when it ends."""
+
+    def __init__(self) -> None:
+        # Not pytest's tmp_path: a Unix socket's path has 107 bytes at most.
+        self.dir = Path(tempfile.mkdtemp(prefix="chucky-"))
+        self.cookie = self.cookie_file("cookie")
+        self.daemons: list[Daemon] = []
+        self._end = ExitStack()
+        self._end.callback(shutil.rmtree, self.dir)
+
+    def cookie_file(self, name: str, text: str = "", mode: int = 0o400) -> Path:
+        """Write a cookie file, by default a good one unlike every other."""
+        path = self.dir / name
+        path.write_text(text or secrets.token_hex(32) + "\n")
+        path.chmod(mode)
+        return path
+
+    def daemon(self, name: str, config: Config, cookie: Path | None = None, **rest: Any) -> Daemon:
+        """Return a new daemon, not started."""
+        daemon = Daemon(self.dir, name, config, cookie or self.cookie, **rest)
+        self.daemons.append(daemon)
+        self.at_end(daemon.close)
+        return daemon
+
+    def at_end(self, closer: Callable[[], None]) -> None:
+        """Have this called when the test is over; the last one given is called first."""
+        self._end.callback(closer)
+
+    def logs(self) -> str:
+        """Return what every daemon logged and notified, in the order it came."""
+        lines = [
+            (line.ms, f"{line.ms} {daemon.label:>3} {mark} {line.text}")
+            for daemon in self.daemons
+            for mark, journal in (("|", daemon.log), ("=", daemon.notes))
+            for line in journal.find("")
+        ]
+        return "\n".join(text for _, text in sorted(lines))
+
+    def uncaught(self) -> list[str]:
+        """Return the labels of daemons that logged an uncaught error."""
+        return [d.label for d in self.daemons if d.log.find(UNCAUGHT.pattern)]
+
+    def close(self) -> None:
+        """End everything, whatever state it is in."""
+        self._end.close()
+
+
+def started(daemons: Iterable[Daemon]) -> None:
+    """Start them all and wait until each is ready."""
+    daemons = list(daemons)
+    for daemon in daemons:
+        daemon.start()
+    for daemon in daemons:
+        daemon.ready()

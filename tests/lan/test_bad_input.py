@@ -1,0 +1,282 @@
+"""Bad input to real daemons: one line that names the thing, the right code, no traceback.
+
+Needs no root. That no log holds an uncaught error is checked by the `bed` fixture for every test.
+"""
+
+import secrets
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lan.bed import HOST, Bed, Config, Daemon, merged, now_ms, throughout, until
+from tests.lan.cluster import loopback
+
+
+def alone(bed: Bed, *configs: Config) -> Daemon:
+    """One daemon on loopback that is looked at until it ends."""
+    return loopback(bed, *configs, labels="a")["a"]
+
+
+def refuses(daemon: Daemon, *words: str, code: int = 78, lines: int = 1) -> list[str]:
+    """It ends with this code; each line it logged names a word, and each word is named."""
+    daemon.start()
+    assert daemon.exit_code() == code
+    said = [line.text for line in daemon.log.find("")]
+    assert len(said) == lines, said
+    for word in words:
+        assert any(word in text for text in said), f"{word!r} is not named in {said}"
+    assert not daemon.notes.find("READY=1")
+    return said
+
+
+# -- the config
+
+
+def test_a_config_that_is_not_there(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.config_file.unlink()
+    refuses(daemon, str(daemon.config_file))
+
+
+def test_a_config_that_cannot_be_read(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.config_file.unlink()
+    daemon.config_file.mkdir()  # root may read every file, but no directory
+    refuses(daemon, str(daemon.config_file))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[node\n", ["line 1"]),
+        (b"\xff\xfe", ["0xff"]),
+        (b"[node]\nprot = 4041\n", ["node.prot", "port"]),
+        (b"[nodes]\n", ["nodes", "[node]"]),
+        (b"[distributed]\ntimeout = -1\n", ["distributed.timeout: got -1, want"]),
+        (b'[distributed]\nnodes = ["a", "a"]\n', ["distributed.nodes"]),
+        (b'[distributed]\nnodes = ["a/b"]\n', ["distributed.nodes", "a/b"]),
+        # a safety key that is not built is refused, never ignored
+        (b'[distributed]\nquorum = "most"\n', ["distributed.quorum", "most"]),
+    ],
+)
+def test_a_config_that_is_broken(bed: Bed, text: bytes, words: list[str]) -> None:
+    daemon = alone(bed)
+    daemon.config_file.write_bytes(text)
+    refuses(daemon, str(daemon.config_file), *words)
+
+
+def test_all_problems_of_a_config_are_told_each_on_its_line(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.configure(merged(daemon.config, {"node": {"port": 0, "tick": "fast"}}))
+    refuses(daemon, "node.port: got 0, want", 'node.tick: got "fast", want', lines=2)
+
+
+# -- the cookie
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "way_out"),
+    [("x", 0o400, "chucky cookie"), ("", 0o644, "chmod"), ("\n", 0o400, "chucky cookie")],
+    ids=["short", "open", "empty"],
+)
+def test_a_cookie_that_will_not_do(bed: Bed, text: str, mode: int, way_out: str) -> None:
+    daemon = alone(bed)
+    daemon.cookie = bed.cookie_file("bad", text, mode)
+    said = refuses(daemon, str(daemon.cookie), way_out)
+    content = daemon.cookie.read_text().strip()
+    assert len(content) < 2 or content not in said[0], "a cookie has no place in a log"
+
+
+def test_a_cookie_that_is_not_there(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.cookie = bed.dir / "nowhere"
+    refuses(daemon, str(daemon.cookie), "chucky cookie")
+
+
+def test_a_cookie_that_is_no_file(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.cookie = bed.dir
+    refuses(daemon, str(daemon.cookie))
+
+
+# -- the name and the directory
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a/b", "../a", "a@", "@manticore", "a@b@c", "a@-", "ä", "x" * 300]
+)
+def test_a_name_that_is_malformed(bed: Bed, name: str) -> None:
+    daemon = alone(bed)
+    daemon.name = name
+    refuses(daemon, "node name")
+
+
+def test_a_full_name_is_the_node_s_name(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.name = "a@192.168.0.100"
+    daemon.start()
+    daemon.says("Application is started on a@192.168.0.100")
+    assert (daemon.runtime / "a@192.168.0.100.sock").is_socket()
+
+
+def test_a_runtime_directory_that_is_none(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.runtime = daemon.config_file
+    daemon.start()
+    assert daemon.exit_code() in (75, 78)
+    assert len(daemon.log.find("")) == 1 and daemon.log.find(str(daemon.runtime))
+
+
+# -- the facts
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe\n", b"a\x1b[2Jb\n"])
+def test_a_node_without_facts_stays_a_member_until_it_has_some(
+    bed: Bed, content: bytes | None
+) -> None:
+    cluster = loopback(bed, labels="ab")
+    a = cluster["a"]
+    a.facts.unlink()
+    if content is not None:
+        a.facts.write_bytes(content)
+    cluster.form("b", owner="b")
+    cluster.start("a")
+    a.log.wait(str(a.facts))
+    cluster.meet("ab")
+    cluster.eye.served_everywhere("b", "ab")  # it relays all the same
+    a.write_facts()
+    cluster.eye.served_everywhere("a", "ab")
+    assert not cluster.eye.failed("ab")
+    assert cluster.eye.owners() == ["b", "a"]
+
+
+# -- ports that somebody else has
+
+
+def taken(bed: Bed, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """Take the port as a stranger would, without sharing it."""
+    stranger = socket.socket(socket.AF_INET, kind)
+    bed.at_end(stranger.close)
+    stranger.bind(("127.0.0.1", port))
+    if kind is socket.SOCK_STREAM:
+        stranger.listen()
+    return stranger
+
+
+def test_a_fact_port_in_use_makes_it_stand_aside_until_it_is_free(bed: Bed) -> None:
+    cluster = loopback(bed, labels="ab")
+    a, b = cluster["a"], cluster["b"]
+    stranger = taken(bed, a.facts_port)
+    a.start()
+    said = a.log.wait(rf"\b{a.facts_port}\b")
+    assert not said.text.startswith("OSError")
+    cluster.form("b", owner="b")
+    cluster.meet("ab")
+    assert a.status()["phase"] == "standby"
+    throughout(1000, lambda: not a.log.find("Application is started"), "a stands aside")
+    stranger.close()
+    a.says("Application is started on a@manticore")
+    b.says("Application chucky exited: stopped")
+    cluster.eye.watch([a])
+    cluster.eye.served_everywhere("a", "ab", now_ms())
+    assert not cluster.eye.failed("b")
+    assert cluster.eye.owners() == ["b", "a"]
+
+
+def test_a_link_port_in_use_is_passed_over(bed: Bed) -> None:
+    cluster = loopback(bed, labels="ab")
+    taken(bed, cluster["b"].link_port)
+    cluster.form("a")
+    cluster.start("b")
+    cluster.meet("ab")
+    cluster.eye.served_everywhere("a", "ab")
+
+
+def test_a_beacon_port_in_use_costs_only_the_beacons(bed: Bed) -> None:
+    group = {"discovery": {"group": "239.192.64.99", "interfaces": ["lo"]}}
+    cluster = loopback(bed, group, labels="ab")
+    port = cluster["a"].config["discovery"]["port"]
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bed.at_end(stranger.close)
+    stranger.bind(("", port))
+    cluster.form("a")
+    cluster.start("b")
+    cluster.meet("ab")  # by `peers`
+    cluster.eye.served_everywhere("a", "ab")
+    cluster["a"].log.wait(rf"\b{port}\b")
+
+
+# -- strangers
+
+
+def fragments() -> list[bytes]:
+    """What a stranger might send first: noise, and beginnings of nearly anything."""
+    return [
+        b"", b"\n", b"\0", b"\xff" * 64, b"\0\0\0\0", b"\xff\xff\xff\xff" + b"x" * 1000,
+        b"\0\x01", b"\0\x05hello", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"{}\n", b"{" * 100_000,
+        b'{"verb": null}\n', b"[" * 10_000 + b"\n", b"n" * 2_000_000,
+        *(secrets.token_bytes(1 << n) for n in range(12)),
+    ]  # fmt: skip
+
+
+def throw(family: socket.AddressFamily, address: str | tuple[str, int], text: bytes) -> None:
+    """Connect, send, and leave without waiting; being shut out is an answer too."""
+    with socket.socket(family, socket.SOCK_STREAM) as stranger:
+        stranger.settimeout(1)
+        try:
+            stranger.connect(address)
+            stranger.sendall(text)
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("where", ["link", "facts", "control"])
+def test_garbage_disturbs_nobody(bed: Bed, where: str) -> None:
+    cluster = loopback(bed, labels="ab")
+    cluster.form("a")
+    cluster.start("b")
+    cluster.meet("ab")
+    a = cluster["a"]
+    before_kib = a.memory_kib()
+    family, address = {
+        "link": (socket.AF_INET, ("127.0.0.1", a.link_port)),
+        "facts": (socket.AF_INET, ("127.0.0.1", a.facts_port)),
+        "control": (socket.AF_UNIX, str(a.runtime / "a.sock")),
+    }[where]
+    assert family is not socket.AF_UNIX or Path(str(address)).is_socket()
+    for _ in range(3):
+        for text in fragments():
+            throw(family, address, text)  # type: ignore[arg-type]
+    silent = [socket.socket(family, socket.SOCK_STREAM) for _ in range(50)]
+    for stranger in silent:  # connect and say nothing
+        bed.at_end(stranger.close)
+        stranger.settimeout(1)
+        try:
+            stranger.connect(address)  # type: ignore[arg-type]
+        except OSError:
+            continue
+    thrown_ms = now_ms()
+    cluster.eye.served_everywhere("a", "ab", thrown_ms)
+    assert a.memory_kib() < before_kib + 20 * 1024
+    assert len(a.log.find("")) < 200, "a line for each stranger would fill the disk"
+    for stranger in silent:
+        stranger.close()
+    until(lambda: a.chucky("status").returncode == 0, "the node answers")
+    assert a.nodes() == [f"b@{HOST}"]
+    assert not cluster.eye.failed("ab")
+    assert cluster.eye.owners() == ["a"]
+
+
+def test_a_client_that_does_not_read_or_stop_gets_its_fact_and_is_left(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.start()
+    daemon.ready()
+    with socket.create_connection(("127.0.0.1", daemon.facts_port), 10) as client:
+        client.sendall(b"x" * 100_000)
+        assert client.recv(100).startswith(b"a: fact ")
+        end = time.monotonic() + 10
+        with pytest.raises(OSError, match="reset|[Bb]roken pipe"):
+            while time.monotonic() < end:
+                client.sendall(b"x" * 1000)

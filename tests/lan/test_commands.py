@@ -1,0 +1,136 @@
+"""The commands against real daemons on loopback: what they print and how they exit."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+
+from tests.lan.bed import REPO, Bed
+from tests.lan.cluster import ALL_MANDATORY, Cluster, loopback
+
+ALONE = {"discovery": {"peers": []}}
+
+
+def pair(bed: Bed) -> Cluster:
+    """a and b, a the owner."""
+    cluster = loopback(bed, labels="ab")
+    cluster.form("a")
+    cluster.start("b")
+    cluster.meet("ab")
+    return cluster
+
+
+def test_fact_is_the_owners_on_every_node(bed: Bed) -> None:
+    cluster = pair(bed)
+    for label in "ab":
+        done = cluster[label].chucky("fact")
+        assert done.returncode == 0 and done.stderr == ""
+        assert done.stdout.startswith("a: fact ") and done.stdout.count("\n") == 1
+
+
+def test_fact_without_an_owner_says_why(bed: Bed) -> None:
+    cluster = loopback(bed, ALL_MANDATORY, {"facts": {"hold": 500}}, labels="a")
+    cluster.start("a")
+    done = cluster["a"].chucky("fact")
+    assert done.returncode == 69 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_nodes_are_the_peers_one_a_line(bed: Bed) -> None:
+    cluster = pair(bed)
+    assert cluster["a"].chucky("nodes").stdout == "b@manticore\n"
+    assert cluster["b"].chucky("nodes").stdout == "a@manticore\n"
+
+
+def test_applications_run_on_the_owner_only(bed: Bed) -> None:
+    cluster = pair(bed)
+    assert "chucky" in cluster["a"].chucky("applications").stdout
+    assert "chucky" not in cluster["b"].chucky("applications").stdout
+
+
+def test_status_as_json_has_every_promised_field(bed: Bed) -> None:
+    cluster = pair(bed)
+    at_owner, at_standby = cluster["a"].status(), cluster["b"].status()
+    assert [at_owner["phase"], at_standby["phase"]] == ["owner", "standby"]
+    for status, own in ((at_owner, "a"), (at_standby, "b")):
+        assert status["node"] == f"{own}@manticore" and status["owner"] == "a@manticore"
+        assert status["application"] == "chucky" and status["synced"] is True
+        assert status["epoch"] and "quorum" in status
+        assert datetime.fromisoformat(status["since"])
+        by_name = {node["name"]: node for node in status["nodes"]}
+        a, b = by_name["a@manticore"], by_name["b@manticore"]
+        assert [a["tier"], b["tier"], a["owner"], b["owner"]] == [0, 1, True, False]
+        assert {a["state"], b["state"]} == {"self", "up"}
+        assert by_name[f"{own}@manticore"]["state"] == "self"
+        for node in by_name.values():
+            assert {"address", "last_heard_ms"} <= node.keys()
+
+
+def test_status_first_line_is_what_systemd_shows(bed: Bed) -> None:
+    cluster = pair(bed)
+    for label in "ab":
+        done = cluster[label].chucky("status")
+        first_line = done.stdout.partition("\n")[0]
+        assert done.returncode == 0 and first_line
+        assert cluster[label].notes.find("^STATUS=")[-1].text == f"STATUS={first_line}"
+
+
+def test_connect_dials_the_host_part(bed: Bed) -> None:
+    cluster = loopback(bed, ALONE, labels="ab", host="127.0.0.1")
+    for label in "ab":
+        cluster.start(label)
+    b = cluster["b"]
+    assert cluster["a"].nodes() == []
+    for _ in range(2):  # who is connected stays connected
+        done = cluster["a"].chucky("connect", f"{b}:{b.link_port}")
+        assert (done.returncode, done.stdout) == (0, "true\n")
+    assert cluster["a"].nodes() == ["b@127.0.0.1"]
+    cluster.meet("ab")
+
+
+def test_connect_to_nobody_is_false(bed: Bed) -> None:
+    cluster = loopback(bed, ALONE, labels="ab", host="127.0.0.1")
+    cluster.start("a")
+    done = cluster["a"].chucky("connect", f"b@127.0.0.1:{cluster['b'].link_port}")
+    assert (done.returncode, done.stdout) == (1, "false\n")
+
+
+def test_connect_with_another_cookie_is_false_and_says_so(bed: Bed) -> None:
+    cookies = {"b": bed.cookie_file("other")}
+    cluster = loopback(bed, ALONE, labels="ab", host="127.0.0.1", cookies=cookies)
+    for label in "ab":
+        cluster.start(label)
+    done = cluster["a"].chucky("connect", f"b@127.0.0.1:{cluster['b'].link_port}")
+    assert (done.returncode, done.stdout) == (1, "false\n")
+    assert "cookie" in done.stderr
+    cluster["b"].says("** Connection attempt from disallowed node a@127.0.0.1 **")
+    cluster["a"].log.wait("cookie")
+    assert cluster["a"].nodes() == []
+
+
+def test_without_a_daemon_the_commands_say_how_to_start_it(bed: Bed) -> None:
+    daemon = bed.daemon("a", {})
+    for command in (["fact"], ["nodes"], ["applications"], ["status"], ["status", "--json"]):
+        done = daemon.chucky(*command)
+        assert done.returncode == 69, command
+        assert "systemctl start chucky@a" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_python_call(bed: Bed) -> None:
+    cluster = loopback(bed, labels="a")
+    cluster.form("a")
+    call = "import json, sys, chucky; print(json.dumps(chucky.fact(port=int(sys.argv[1]))))"
+    done = subprocess.run(
+        [sys.executable, "-c", call, str(cluster["a"].facts_port)],
+        cwd=REPO, capture_output=True, text=True, check=True, timeout=10,
+    )  # fmt: skip
+    assert json.loads(done.stdout).startswith("a: fact ")
+
+
+def test_each_node_says_ready_before_its_sync_is_done(bed: Bed) -> None:
+    cluster = loopback(bed, ALL_MANDATORY, labels="ab")
+    cluster.start("ab")  # returns on READY=1, and c never comes
+    assert [cluster[x].status()["synced"] for x in "ab"] == [False, False]
+    cluster["a"].notes.wait(r"^STATUS=.*\bc\b")
+    cluster["a"].stop()
+    assert cluster["a"].exit_code() == 0
+    assert cluster["a"].notes.find("^STOPPING=1$")

@@ -1,0 +1,228 @@
+"""Boots Debian machines on a LAN of their own, with no way out and nothing left behind.
+
+A machine is a systemd-nspawn container over a read-only base tree; all of a lab's mounts, links
+and changes live in the mount and network namespace of one process, which ends, and takes the
+machines along, when the test run does, however that ends. Root only; the host's own PID 1 need not
+be systemd.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Self, TypeVar
+
+T = TypeVar("T")
+
+SUITE = "bookworm"
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "netcat-openbsd", "python3")
+# Not installed in the base but offered by its local repository, together with what they depend
+# on: a dependency that our package forgets is then missed, as on a user's machine.
+OFFERED = ("python3-sdnotify", "python3-pyroute2", "python3-tomli")
+TOOLS = ("mmdebstrap", "dpkg-scanpackages", "systemd-nspawn", "unshare", "nsenter", "ip")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NETWORK = "10.77.0"  # machine a is .1, b is .2; the LAN's own end, where a client runs, is .254
+COMMAND_LIMIT_S = 120
+DOWNLOAD_LIMIT_S = 900  # 100 MB of packages from a slow mirror
+
+# Run by mmdebstrap with the new tree as $1, while its package lists are still there.
+PREPARE = f"""#!/bin/sh
+set -e
+export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
+apt-get clean
+apt-get install -y --no-install-recommends --download-only {" ".join(OFFERED)}
+mkdir -p "$1/srv/repo" "$1/var/log/journal" "$1/etc/systemd/network"
+mv "$1"/var/cache/apt/archives/*.deb "$1/srv/repo"
+(cd "$1/srv/repo" && dpkg-scanpackages -m . > Packages)
+rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/srv/repo ./' > "$1/etc/apt/sources.list"
+echo 'APT::Sandbox::User "root";' > "$1/etc/apt/apt.conf.d/99lab"
+printf '127.0.0.1 localhost\\n::1 localhost\\n' > "$1/etc/hosts"
+: > "$1/etc/machine-id"
+for unit in console-getty.service apt-daily.timer apt-daily-upgrade.timer; do
+    ln -sf /dev/null "$1/etc/systemd/system/$unit"
+done
+chroot "$1" systemctl enable systemd-networkd
+"""
+
+# The process that is the lab. On $1, its name, hang its cgroup and nothing else outside.
+HOLD = """
+set -e
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /sys/fs/cgroup/$1 /run/systemd /run/lab
+ip link set lo up
+ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+ip link set br0 up
+ip address add $2.254/24 dev br0
+echo ready
+cat > /dev/null || true
+echo 1 > /sys/fs/cgroup/$1/cgroup.kill
+for try in $(seq 200); do
+    find /sys/fs/cgroup/$1 -depth -type d -exec rmdir {} + 2> /dev/null && exit
+    sleep 0.05
+done
+"""
+
+# Becomes machine $2 with number $3. It has a cgroup of its own, or machines share one /payload.
+BOOT = """
+set -e
+mkdir -p /run/lab/$2 /sys/fs/cgroup/$1/$2
+cd /run/lab/$2
+if [ ! -d root ]; then
+    mkdir up work root
+    mount -t overlay overlay -o "lowerdir=$5,upperdir=up,workdir=work" root
+    tr -d - < /proc/sys/kernel/random/uuid > root/etc/machine-id
+    echo $2 > root/etc/hostname
+    printf '%s\\n' '[Match]' Name=host0 '[Network]' Address=$4.$3/24 Address=fd77::$3/64 \\
+        IPv6AcceptRA=no ConfigureWithoutCarrier=yes > root/etc/systemd/network/10-lab.network
+fi
+echo 0 > /sys/fs/cgroup/$1/$2/cgroup.procs
+exec systemd-nspawn --quiet --boot --directory=root --machine=$2 --settings=no --register=no \\
+    --keep-unit --network-bridge=br0 --console=pipe --link-journal=no --resolv-conf=off
+"""
+
+
+def missing() -> str:
+    """Return why no lab can run here, in one line; "" when it can."""
+    if os.geteuid() != 0:
+        return "machines boot as root only"
+    absent = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+    if absent:
+        return f"no {', '.join(absent)}: apt-get install mmdebstrap dpkg-dev systemd-container"
+    probe = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && test -w /sys/fs/cgroup/cgroup.procs"
+    if subprocess.run(["unshare", "-n", "-m", "sh", "-c", probe], capture_output=True).returncode:
+        return "this root may not make namespaces and mounts (a container without privileges)"
+    return ""
+
+
+def until(what: str, probe: Callable[[], T], limit_s: float = 30) -> T:
+    """Return the first true answer of the probe; AssertionError when there is none in time."""
+    end = time.monotonic() + limit_s
+    while not (answer := probe()):
+        assert time.monotonic() < end, f"not within {limit_s} s: {what}; last answer: {answer!r}"
+        time.sleep(0.05)
+    return answer
+
+
+def base_tree() -> Path:
+    """Return the tree that the machines share, made at first use (half a minute, from Debian's
+    mirror) and kept under $XDG_CACHE_HOME or /var/tmp."""
+    recipe = repr((SUITE, PACKAGES, OFFERED, PREPARE))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "/var/tmp") / "chucky-machines"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    assert cache.stat().st_uid == 0, f"{cache} belongs to another user: remove it"
+    tree = cache / hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    if not tree.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as work:
+            made, hook = Path(work, "tree"), Path(work, "prepare")
+            hook.write_text(PREPARE)
+            hook.chmod(0o700)
+            options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            options.append(f"--customize-hook={hook}")
+            _run(["mmdebstrap", *options, SUITE, str(made)], 0, DOWNLOAD_LIMIT_S)
+            made.rename(tree)
+    return tree
+
+
+class Machine:
+    """A booted Debian machine. Its disk lasts as long as the lab."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        """Boot the machine and return when its boot is done."""
+        self.name = name
+        self.address = f"{NETWORK}.{ord(name) - 96}"
+        arguments = (lab.name, name, str(ord(name) - 96), NETWORK, str(lab.base))
+        self._console: IO[str] = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            lab.command("bash", "-c", BOOT, "boot", *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        lab.machines.append(self)
+        # systemd enters init.scope when it has taken over: until then its process is nspawn's.
+        scope = f"sys/fs/cgroup/{lab.name}/{name}/payload/init.scope/cgroup.procs"
+        pids = Path(f"/proc/{lab.pid}/root") / scope
+        self._leader = until(f"{name} boots", lambda: self._first(pids))
+        self.root = Path(f"/proc/{self._leader}/root")
+        state = "systemctl is-system-running"
+        until(f"{name} is booted", lambda: self.run(state, None) == "running")
+        until(f"{name} is on the LAN", lambda: self.address in self.run("ip address show host0"))
+
+    def ended(self) -> None:
+        """Wait for the end of the machine, which the lab's end brings."""
+        self._process.wait(COMMAND_LIMIT_S)
+        self._console.close()
+
+    def _first(self, pids: Path) -> str:
+        if self._process.poll() is not None:
+            self._console.seek(0)
+            raise AssertionError(f"{self.name} did not boot: {self._console.read()}")
+        return pids.read_text().partition("\n")[0] if pids.exists() else ""
+
+    def run(self, script: str, want: int | None = 0) -> str:
+        """Run a shell script as root and return what it printed, without the last newline.
+        AssertionError with all of it when it does not exit with `want`; None: whatever it is."""
+        enter = ["nsenter", "-t", self._leader, "-m", "-u", "-i", "-n", "-p", "-C", "--"]
+        clean = ["env", "-i", f"PATH={PATH}", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
+        return _run([*enter, *clean, "sh", "-c", script], want)
+
+
+class Lab:
+    """A LAN and its machines, as a context."""
+
+    def __init__(self) -> None:
+        self.base = base_tree()
+        self.name = f"chucky-lab-{os.getpid()}"
+        self.machines: list[Machine] = []
+
+    def __enter__(self) -> Self:
+        self._holder = subprocess.Popen(
+            ["unshare", "-n", "-m", "bash", "-c", HOLD, "lab", self.name, NETWORK],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C is for the test run, which then ends the lab
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n", "no lab: see above"
+        self.pid = self._holder.pid
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.communicate(timeout=COMMAND_LIMIT_S)  # closes its stdin: that ends it
+        for machine in self.machines:
+            machine.ended()
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command that runs these words at the LAN's own end."""
+        return ["nsenter", "-t", str(self.pid), "-n", "-m", "--", *words]
+
+    def boot(self, name: str) -> Machine:
+        """Return the machine of this name, `a` to `z`, booted."""
+        return Machine(self, name)
+
+    def client(self, script: str, want: int | None = 0) -> str:
+        """Run a bash script as a host of the LAN; else as `Machine.run`."""
+        return _run(self.command("bash", "-c", script), want)
+
+
+def _run(command: list[str], want: int | None, limit_s: int = COMMAND_LIMIT_S) -> str:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=limit_s,
+    )
+    told = f"{command[-1]!r} exited {done.returncode}, want {want}:\n{done.stdout}"
+    assert want is None or done.returncode == want, told
+    return done.stdout.removesuffix("\n")

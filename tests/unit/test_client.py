@@ -1,0 +1,116 @@
+"""`from chucky import fact`, against real sockets on loopback."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from chucky.client import fact
+from chucky.errors import Unavailable
+
+
+@contextmanager
+def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """One connection on loopback is handed to `serve`; yields the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                serve(connection)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join()
+
+
+def test_one_line_is_returned_without_its_newline() -> None:
+    with server(lambda connection: connection.sendall("é fact\n".encode())) as port:
+        assert fact("127.0.0.1", port) == "é fact"
+
+
+def test_a_line_in_pieces() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"one byte at a time\n":
+            connection.sendall(bytes([byte]))
+
+    with server(serve) as port:
+        assert fact("127.0.0.1", port) == "one byte at a time"
+
+
+def test_it_returns_at_the_newline_though_the_connection_stays_open() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"a fact\n")
+        connection.recv(1)  # until the client closes
+
+    with server(serve) as port:
+        assert fact("127.0.0.1", port) == "a fact"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "no node there runs the application now"),
+        (b"half a fa", "not one whole line"),
+        (b"x" * 5000, "not one whole line"),
+        (b"\xff\n", "not UTF-8"),
+    ],
+)
+def test_what_is_not_a_fact(sent: bytes, words: str) -> None:
+    with server(lambda connection: connection.sendall(sent)) as port:
+        with pytest.raises(Unavailable) as caught:
+            fact("127.0.0.1", port)
+    assert words in str(caught.value)
+    assert str(port) in str(caught.value)
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        with pytest.raises(Unavailable, match="refused"):
+            fact("127.0.0.1", port)
+
+
+def test_silence_ends_with_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(Unavailable, match=r"within 0.05 s"):
+            fact("127.0.0.1", listener.getsockname()[1], timeout=0.05)
+
+
+def test_a_drip_does_not_renew_the_timeout() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.settimeout(0.01)
+        try:
+            for _ in range(3000):
+                connection.sendall(b"x")
+                try:
+                    if not connection.recv(1):
+                        return
+                except TimeoutError:
+                    pass
+        except OSError:
+            return
+
+    with server(serve) as port, pytest.raises(Unavailable, match=r"within 0.2 s"):
+        fact("127.0.0.1", port, timeout=0.2)
+
+
+def test_an_ipv6_address_is_put_in_brackets() -> None:
+    with socket.socket(socket.AF_INET6) as unheard:
+        unheard.bind(("::1", 0))
+        port = unheard.getsockname()[1]
+        with pytest.raises(Unavailable) as caught:
+            fact("::1", port)
+    assert f"[::1]:{port}" in str(caught.value)
+
+
+def test_it_needs_no_asyncio() -> None:
+    code = "import sys, chucky.client; sys.exit('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,134 @@
+"""What arrives at a real notify socket, and how log records look to journald."""
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chucky.net.systemd import (
+    JournalFormatter,
+    Notifier,
+    formatter,
+    watchdog_interval_ms,
+)
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[socket.socket]:
+    """The service manager's end of the notify socket."""
+    address = str(tmp_path / "notify")
+    if request.param == "abstract":
+        address = f"@chucky-test-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address.replace("@", "\0", 1) if address[0] == "@" else address)
+        receiver.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        yield receiver
+
+
+def test_each_message(manager: socket.socket) -> None:
+    notifier = Notifier()
+    notifier.ready()
+    assert manager.recv(4096) == b"READY=1"
+    notifier.watchdog()
+    assert manager.recv(4096) == b"WATCHDOG=1"
+    notifier.stopping()
+    assert manager.recv(4096) == b"STOPPING=1"
+    notifier.reloading()
+    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[1-9]\d+", manager.recv(4096))
+
+
+def test_status_is_utf8(manager: socket.socket) -> None:
+    Notifier().status("warte auf b, c: 12 s – übrig")
+    assert manager.recv(4096).decode() == "STATUS=warte auf b, c: 12 s – übrig"
+
+
+def test_a_newline_in_a_status_starts_no_assignment(manager: socket.socket) -> None:
+    Notifier().status("peer x\nMAINPID=1\r\0\u2028\udcff")
+    assert manager.recv(4096) == b"STATUS=peer x MAINPID=1    "
+
+
+def test_a_long_status_is_cut_at_a_whole_character(manager: socket.socket) -> None:
+    Notifier().status("x" + "é" * 5000)
+    text = manager.recv(65536).decode()
+    assert text.startswith("STATUS=xé")
+    assert len(text.encode()) <= 1024 + len("STATUS=")
+
+
+def test_a_manager_that_does_not_read_does_not_block(manager: socket.socket) -> None:
+    notifier = Notifier()
+    for _ in range(10_000):  # the queue holds net.unix.max_dgram_qlen, 10 to 512
+        notifier.watchdog()
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+def test_without_a_manager_everything_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notifier = Notifier()
+    for call in (notifier.ready, notifier.watchdog, notifier.reloading, notifier.stopping):
+        call()
+    notifier.status("nobody reads this")
+
+
+def test_a_manager_that_is_gone_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
+    Notifier().ready()
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval_ms"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "10000000"}, 3333),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())}, 3333),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "1"}, 1),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": ""}, None),
+        ({"WATCHDOG_USEC": "-5"}, None),
+        ({"WATCHDOG_USEC": "ten"}, None),
+        ({"WATCHDOG_USEC": "\u0663"}, None),
+    ],
+)
+def test_the_watchdog_interval(environ: dict[str, str], interval_ms: int | None) -> None:
+    assert watchdog_interval_ms(environ) == interval_ms
+
+
+@pytest.mark.parametrize(
+    ("level", "line"),
+    [
+        (logging.DEBUG, "<7>a\n<7>b"),
+        (logging.INFO, "<6>a\n<6>b"),
+        (logging.WARNING, "<4>a\n<4>b"),
+        (logging.ERROR, "<3>a\n<3>b"),
+        (logging.CRITICAL, "<2>a\n<2>b"),
+    ],
+)
+def test_journald_gets_the_priority_of_each_line(level: int, line: str) -> None:
+    record = logging.LogRecord("chucky", level, "", 0, "a\n%s", ("b",), None)
+    assert JournalFormatter().format(record) == line
+
+
+def test_the_formatter_depends_on_whose_stream_it_is(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "w") as file:
+        found = os.fstat(file.fileno())
+        ours = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert isinstance(formatter(file.fileno(), ours), JournalFormatter)
+        for environ in ({}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": "rubbish"}):
+            plain = formatter(file.fileno(), environ)
+            assert not isinstance(plain, JournalFormatter)
+            record = logging.LogRecord("chucky", logging.INFO, "", 0, "started", (), None)
+            assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} started", plain.format(record))
+
+
+def test_it_needs_no_asyncio() -> None:
+    code = "import sys, chucky.net.systemd; sys.exit('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
