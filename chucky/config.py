@@ -339,7 +339,7 @@ def _is_host(text: str) -> bool:
     except NodeNameError:
         return False
     # What ends in a number is meant as an address; the resolver takes 10.1 for 10.0.0.1.
-    return not text.rpartition(".")[2].isdigit() or _is_numeric(text)
+    return not text.rstrip(".").rpartition(".")[2].isdigit() or _is_numeric(text)
 
 
 _PATTERNS = _list(_pattern, "names as a or a@manticore")

@@ -51,8 +51,11 @@ def load(path: str) -> tuple[str, ...]:
 
 
 def _read(path: str) -> bytes:
-    # O_NONBLOCK: without it a FIFO under this name would keep the whole daemon waiting.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    def nonblocking(name: str, flags: int) -> int:
+        # Without O_NONBLOCK a FIFO under this name would keep the whole daemon waiting.
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise FactsError("got something else, want a regular file")
         content = file.read(FILE_BYTES + 1)

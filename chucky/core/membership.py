@@ -67,7 +67,7 @@ class Membership:
     started_ms: int
     emit: Callable[[Action], None]
     take_name: Callable[[Address], None]
-    link_ended: Callable[[Link], None]
+    link_ended: Callable[[Link, bool], None]  # heard: it was ended, not only silent
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
     refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Membership:
             self._take(new)
         elif old.leaving:
             self.emit(Close(old.id))
-            self._end(old, now_ms)
+            self._end(old, True, now_ms)
             self._take(new)
         elif old.incarnation != new.incarnation:
             # Rule 10: if the first still speaks, and in answer to this very tick, it stays.
@@ -179,7 +179,7 @@ class Membership:
         self._newcomers.pop(id, None)
         link = self.by_id(id)
         if link is not None:
-            self._end(link, now_ms)
+            self._end(link, True, now_ms)
 
     def _report_cookie(
         self, id: int, name: NodeName | None, at: Address | None, now_ms: int
@@ -197,12 +197,12 @@ class Membership:
             sentence = f"** Connection attempt from disallowed node {who} **"
         self.emit(Report(Level.WARNING, sentence))
 
-    def _end(self, link: Link, now_ms: int) -> None:
+    def _end(self, link: Link, heard: bool, now_ms: int) -> None:
         """Forget a link in use; whoever waits for its name comes in."""
         del self.links[link.name]
         self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
         self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
-        self.link_ended(link)
+        self.link_ended(link, heard)
         newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
         if newcomer is not None:
             del self._newcomers[newcomer.id]
@@ -277,7 +277,7 @@ class Membership:
         silent_ms = now_ms - self.settings.tick_time_ms
         for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
             self.emit(Close(link.id))
-            self._end(link, now_ms)
+            self._end(link, False, now_ms)
         for newcomer in [n for n in self._newcomers.values() if n.alive_ms <= silent_ms]:
             del self._newcomers[newcomer.id]
             self.emit(Close(newcomer.id))

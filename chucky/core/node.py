@@ -196,8 +196,8 @@ class Node:
         for heard in status.hears:
             own.heard_of(heard.epoch)
 
-    def _link_ended(self, link: Link) -> None:
-        if link.status is not None and link.status.running is not None:
+    def _link_ended(self, link: Link, heard: bool) -> None:
+        if heard and link.status is not None and link.status.running is not None:
             self._own.records.ended(link.status.running, self._stepped_ms)
         self._greeted.discard(link.id)
         self._differing.pop(link.name, None)
@@ -270,10 +270,6 @@ class Node:
 
     def _decide(self, now_ms: int) -> None:
         for _ in range(MAX_VERDICTS):
-            if self._own.running is not None:
-                self._own.records.running(
-                    self._own.running, self._incarnation, self._members.tick, now_ms
-                )
             view = self._view(now_ms)
             alive = {h.epoch for h in holders(view) if h.holds is Holds.RUNNING}
             if self._own.running is not None:
@@ -355,7 +351,7 @@ class Node:
         tick = self._members.tick + 1
         hears = tuple(self._hears(now_ms))
         if own.running is not None:
-            own.records.running(own.running, self._incarnation, tick, now_ms)
+            own.records.runs_here(own.running, self._incarnation, tick, now_ms)
         listed = self._settings.distributed.nodes.tier(self._me) is not None
         return Status(
             tick=tick,

@@ -125,7 +125,7 @@ class Ownership:
             return
         self.running, self.starting = epoch, None
         self._started_ms = now_ms
-        self.records.running(epoch, self.incarnation, 0, now_ms)
+        self.records.runs_here(epoch, self.incarnation, 0, now_ms)
         if self._cause:
             self._emit(Report(Level.INFO, self._cause))
         self._emit(Report(Level.INFO, f"Application is started on {self.me}"))
@@ -219,7 +219,7 @@ class Ownership:
     def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         self.highest += 1
         self.running = Epoch(self.highest, self.me)
-        self.records.running(self.running, self.incarnation, tick, now_ms)
+        self.records.runs_here(self.running, self.incarnation, tick, now_ms)
 
 
 @dataclass(frozen=True, slots=True)

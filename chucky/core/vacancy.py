@@ -36,8 +36,13 @@ class Records:
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())
 
+    def runs_here(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
+        """This very node runs it; `tick` is that of its next Status."""
+        self.running(epoch, incarnation, tick, now_ms)
+        self._records[epoch].heard_ms = now_ms
+
     def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
-        """A tick in which this ownership runs was heard from its owner itself (or sent by us)."""
+        """A tick in which this ownership runs was heard from its owner itself."""
         record = self._records.get(epoch)
         if record is None:
             self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)

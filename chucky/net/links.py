@@ -217,7 +217,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._stranger = "it did not say who it is"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # asyncio itself sets TCP_NODELAY: a Status never waits for the ACK of the one before.
         self._transport = cast(asyncio.Transport, transport)
         if not self._dialled:
             self._address = tcp.address_of(transport.get_extra_info("peername"))
@@ -289,6 +288,9 @@ class _Connection(asyncio.BufferedProtocol):
         """Close after what was sent has gone, and after the peer has closed: to close a socket
         with bytes unread resets it, which can take the last message with it."""
         if self._ending:
+            return
+        if self._opener is None and not self._handshake.farewell:  # nothing was sent that matters
+            self.end("closed")
             return
         self._ending = True
         self._timer.cancel()

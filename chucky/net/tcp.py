@@ -45,6 +45,7 @@ class Dialer:
         with ExitStack() as undo:
             try:
                 sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                _no_delay(sock)
                 sock.setblocking(False)
                 async with asyncio.timeout(self._connect_timeout_ms / 1000):
                     await asyncio.get_running_loop().sock_connect(sock, sockaddr)
@@ -144,6 +145,7 @@ def _bound(host: str, port: int, backlog: int) -> socket.socket:
         # A node that restarts gets its port although links of its last life are in TIME_WAIT.
         # Not REUSEPORT: two nodes of one host would share a port and get each other's peers.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _no_delay(sock)  # what it accepts has it from here
         if family == socket.AF_INET6:
             # :: takes IPv4 as well, whatever net.ipv6.bindv6only says.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -151,6 +153,12 @@ def _bound(host: str, port: int, backlog: int) -> socket.socket:
         sock.listen(backlog)  # of two that were bound at the same time, one can listen
         undo.pop_all()
         return sock
+
+
+def _no_delay(sock: socket.socket) -> None:
+    # A Status never waits for the ACK of the one before. asyncio does this only for sockets that
+    # were made with proto=IPPROTO_TCP.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _has_ipv6() -> bool:

@@ -31,6 +31,9 @@ LIMIT_MS = 15_000
 # What no log may hold: an error that nobody caught, or a task that nobody waited for.
 UNCAUGHT = re.compile(r"Traceback \(most recent call last\)|never retrieved|was never awaited")
 
+# What stands before the sentence: the level that journald takes from it, or the time on a terminal.
+BEFORE = re.compile(r"^(?:<\d>)?(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} )?")
+
 Config = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
@@ -295,11 +298,11 @@ class Daemon:
 
     def reaches(self, phase: str, limit_ms: int = LIMIT_MS) -> dict[str, Any]:
         """Wait until its status has this phase, and return the status."""
-        def there() -> dict[str, Any] | None:
+        def there() -> dict[str, Any]:
             status = self.status()
-            return status if status["phase"] == phase else None
+            return status if status["phase"] == phase else {}
 
-        return until(there, f"{self.label} is {phase}", limit_ms)  # type: ignore[return-value]
+        return until(there, f"{self.label} is {phase}", limit_ms)
 
     # -- inside
 
@@ -322,8 +325,8 @@ class Daemon:
     def _read(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stderr is not None
         with process.stderr as stream:
-            for raw in stream:  # journald takes the level from <N> and shows the rest
-                self.log.add(re.sub(r"^<\d>", "", raw.decode(errors="replace").rstrip("\n")))
+            for raw in stream:
+                self.log.add(BEFORE.sub("", raw.decode(errors="replace").rstrip("\n")))
 
     def _hear(self) -> None:
         try:

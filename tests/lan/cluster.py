@@ -72,7 +72,7 @@ class Cluster:
         for label in labels:
             others = {str(self[other]) for other in labels if other != label}
             until(
-                lambda: others <= set(self[label].nodes()),  # noqa: B023
+                lambda: others <= set(self[label].nodes()),
                 f"{label} has links to {', '.join(sorted(others))}",
             )
 

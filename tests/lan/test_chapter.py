@@ -262,7 +262,7 @@ def test_a_wrong_cookie_is_refused_with_a_sentence_at_both_ends(bed: Bed) -> Non
         daemon, peer = cluster[own], str(cluster[other])
         daemon.log.wait(f"{peer}.*cookie|cookie.*{peer}|disallowed node {peer}")
         until(
-            lambda: {"cookie", peer} <= _words(daemon.chucky("status").stdout),  # noqa: B023
+            lambda: {"cookie", peer} <= _words(daemon.chucky("status").stdout),
             f"the first line of {own}'s status names {peer} and the cookie",
         )
     disallowed = "** Connection attempt from disallowed node {} **"

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from datetime import datetime
 
-from tests.lan.bed import REPO, Bed
+from tests.lan.bed import REPO, Bed, Config
 from tests.lan.cluster import ALL_MANDATORY, Cluster, loopback
 
-ALONE = {"discovery": {"peers": []}}
+ALONE: Config = {"discovery": {"peers": []}}
 
 
 def pair(bed: Bed) -> Cluster:

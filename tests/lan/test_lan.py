@@ -183,7 +183,7 @@ def test_an_interface_that_comes_later_is_joined_and_one_that_goes_is_left(bed: 
         cluster.eye.served_everywhere("a", "abc", plugged_ms)
         lan.unplug("c")
         for label in "ab":
-            until(lambda: len(cluster[label].nodes()) == 1, f"{label} lost c")  # noqa: B023
+            until(lambda: len(cluster[label].nodes()) == 1, f"{label} lost c")
         cluster.eye.served_everywhere("c", "c", now_ms())
     assert cluster.eye.owners("ab") == ["a"] and not cluster.eye.failed("ab")
 

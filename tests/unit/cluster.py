@@ -67,6 +67,7 @@ class Cluster:
         self.cuts: set[frozenset[str]] = set()
         self.ids = itertools.count(1)
         self.incarnations = itertools.count(1)
+        self.names = {s: name(s) for s in shorts}  # what each calls itself
         self.owners: list[tuple[int, tuple[str, ...]]] = []  # (time, who serves), at each change
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -80,7 +81,7 @@ class Cluster:
             host.settings = settings or host.settings
             host.incarnation = next(self.incarnations)
             host.exit, host.frozen, host.powered = None, False, True
-            host.node = Node(host.settings, name(short), host.incarnation, self.now_ms)
+            host.node = Node(host.settings, self.names[short], host.incarnation, self.now_ms)
             self._step(host, ev.Wake())
 
     def kill(self, *shorts: str) -> None:
@@ -255,7 +256,7 @@ class Cluster:
             self._later(0, lambda i=host.incarnation: self._event(host, i, done))  # type: ignore[misc]
 
     def _announce(self, host: Host, asks: bool, to: Address | None) -> None:
-        beacon = Beacon(name(host.short), host.incarnation, PORT, asks)
+        beacon = Beacon(self.names[host.short], host.incarnation, PORT, asks)
         for other in self.hosts.values():
             if other is not host and to in (None, Address(other.address.host, 5)):
                 event = ev.BeaconHeard(beacon, Address(host.address.host, 5))
@@ -287,7 +288,7 @@ class Cluster:
         self.wires.append(wire)
         for one, peer in ((dialler, other), (other, dialler)):
             up = ev.LinkUp(
-                wire.ends[one], name(peer), wire.incarnations[peer],
+                wire.ends[one], self.names[peer], wire.incarnations[peer],
                 self.hosts[peer].address if one == dialler else Address(
                     self.hosts[peer].address.host, 50000),
             )  # fmt: skip

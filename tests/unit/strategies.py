@@ -22,7 +22,7 @@ from chucky.names import Address, NodeName
 
 numbers = st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1))
 ports = st.integers(0, 65535)
-texts = st.text(st.characters(blacklist_categories=("Cs",)), max_size=40)
+texts = st.text(max_size=40)  # hypothesis leaves surrogates out by itself
 digests = st.binary(max_size=8)
 node_names = st.builds(
     NodeName,

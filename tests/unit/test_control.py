@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -161,9 +162,7 @@ def test_clients_are_bounded_and_one_that_leaves_makes_room(tmp_path: Path) -> N
     with_daemon(tmp_path / "a.sock", check)
 
 
-def test_a_client_that_is_slow_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_is_slow_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "PATIENCE_S", 0.05)
 
     async def check(_: Daemon) -> None:
@@ -174,16 +173,13 @@ def test_a_client_that_is_slow_is_dropped(
             deaf.connect(str(tmp_path / "a.sock"))
             deaf.sendall(b'{"verb": "flood"}\n')
             deaf.setblocking(False)
-            hung_up = select_hup(deaf)
-            await hung_up
+            await hung_up(deaf)
 
     with_daemon(tmp_path / "a.sock", check)
 
 
-async def select_hup(connection: socket.socket) -> None:
+async def hung_up(connection: socket.socket) -> None:
     """Return when the other end has closed, without reading anything."""
-    import select
-
     poll = select.poll()
     poll.register(connection, 0)
     while not poll.poll(0):

@@ -56,7 +56,7 @@ def test_load_says_where_and_the_way_out(tmp_path: Path) -> None:
     os.mkfifo(fifo)  # without a writer: opening it the plain way would block for ever
     for path, words in [
         (tmp_path / "none", "No such file"),
-        (tmp_path, "regular file"),
+        (tmp_path, "Is a directory"),
         (fifo, "regular file"),
         (latin, "byte 3 is not UTF-8"),
         (empty, "no fact"),

@@ -15,7 +15,7 @@ def test_however_it_is_cut(payloads: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(map(frame, payloads))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
     reader = FrameReader(40)
-    found = []
+    found: list[bytes] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         found += reader.feed(stream[start:end])
     assert found == payloads
@@ -25,7 +25,8 @@ def test_however_it_is_cut(payloads: list[bytes], data: st.DataObject) -> None:
 @given(st.binary(max_size=60))
 def test_byte_by_byte_is_all_at_once(stream: bytes) -> None:
     def read(chunks: list[bytes]) -> tuple[list[bytes], bool]:
-        reader, found = FrameReader(20), []
+        reader = FrameReader(20)
+        found: list[bytes] = []
         try:
             for chunk in chunks:
                 for payload in reader.feed(chunk):

@@ -71,6 +71,6 @@ def test_the_digest_leaves_out_what_may_differ(settings: Settings) -> None:
     assert settings.digest == Settings().digest
 
 
-def test_the_digest_is_fixed_for_ever() -> None:
+def test_the_digest_does_not_change_by_accident() -> None:
     """Another version of Chucky on another machine must come to the same."""
     assert Settings().digest.hex() == "de35cc9aab23ed0c"

@@ -126,7 +126,9 @@ def test_the_formatter_depends_on_whose_stream_it_is(tmp_path: Path) -> None:
             plain = formatter(file.fileno(), environ)
             assert not isinstance(plain, JournalFormatter)
             record = logging.LogRecord("chucky", logging.INFO, "", 0, "started", (), None)
-            assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} started", plain.format(record))
+            assert re.fullmatch(
+                r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} started", plain.format(record)
+            )
 
 
 def test_it_needs_no_asyncio() -> None:

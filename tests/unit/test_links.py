@@ -1,0 +1,570 @@
+"""Links over real loopback sockets: nodes find each other, strangers get nowhere."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from chucky.messages import Answer, Ask, Goodbye, Message, NameTaken, Status
+from chucky.names import Address, NodeName
+from chucky.net import links as links_module
+from chucky.net import tcp
+from chucky.net.links import MAX_HANDSHAKES, MAX_HANDSHAKES_PER_SOURCE, Links
+from chucky.wire.framing import frame
+from chucky.wire.handshake import Initiator
+
+A, B = NodeName("a", "manticore"), NodeName("b", "manticore")
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+STATUS = Status(1, 0, b"digest", "standby")
+
+
+class Node:
+    """A node's end of the links: what it was told, in order."""
+
+    def __init__(self, name: NodeName, key: bytes = KEY, handshake_timeout_ms: int = 5000) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.links = Links(name, 7, key, self, handshake_timeout_ms)
+        self.on_message: Callable[[int, Message], None] = lambda link, message: None
+        self.busy = False  # inside dial, send or close: nothing may be told
+        self._changed = asyncio.Event()
+        self.home = Address("127.0.0.1", 0)
+
+    def _tell(self, *what: Any) -> None:
+        assert not self.busy
+        self.told.append(what)
+        self._changed.set()
+
+    def link_began(self, link: int) -> None:
+        self._tell("began", link)
+
+    def link_up(self, link: int, name: NodeName, incarnation: int, address: Address) -> None:
+        self._tell("up", link, name, incarnation, address)
+
+    def link_down(
+        self, link: int, why: str, name: NodeName | None, address: Address | None
+    ) -> None:
+        self._tell("down", link, why, name, address)
+
+    def link_message(self, link: int, message: Message) -> None:
+        self._tell("message", link, message)
+        self.on_message(link, message)
+
+    def dial(self, link: int, address: Address) -> None:
+        self.busy = True
+        self.links.dial(link, address)
+        self.busy = False
+
+    def send(self, link: int, message: Message) -> None:
+        self.busy = True
+        self.links.send(link, message)
+        self.busy = False
+
+    def close(self, link: int) -> None:
+        self.busy = True
+        self.links.close(link)
+        self.busy = False
+
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
+        return [what[1:] for what in self.told if what[0] == kind]
+
+    async def until(self, kind: str, count: int = 1) -> tuple[Any, ...]:
+        """Wait until it was told `count` of these; return the last."""
+        async with asyncio.timeout(10):
+            while len(self.of(kind)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.of(kind)[count - 1]
+
+
+@asynccontextmanager
+async def node(
+    name: NodeName, key: bytes = KEY, handshake_timeout_ms: int = 5000
+) -> AsyncIterator[Node]:
+    one = Node(name, key, handshake_timeout_ms)
+    one.home = Address("127.0.0.1", await one.links.listen("127.0.0.1", 0))
+    try:
+        yield one
+    finally:
+        await one.links.stop()
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[Node, Node]]:
+    """a and b, with link 1 of a being link -1 of b."""
+    async with node(A) as a, node(B) as b:
+        a.dial(1, b.home)
+        await a.until("up")
+        await b.until("up")
+        yield a, b
+
+
+def run(scenario: Callable[[], Any]) -> None:
+    asyncio.run(scenario())
+
+
+def connect(address: Address) -> socket.socket:
+    return socket.create_connection((address.host, address.port), timeout=10)
+
+
+async def read_all(sock: socket.socket) -> bytes:
+    """Read until the end, or the reset, of the connection."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    data = b""
+    try:
+        async with asyncio.timeout(10):
+            while chunk := await loop.sock_recv(sock, 65536):
+                data += chunk
+    except ConnectionError:
+        pass
+    return data
+
+
+def test_up_both_ways_and_messages_both_ways() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            assert a.told == [("up", 1, B, 7, b.home)]
+            assert b.told[0] == ("began", -1)
+            link, name, incarnation, address = b.of("up")[0]
+            assert (link, name, incarnation, address.host) == (-1, A, 7, "127.0.0.1")
+            big = Answer(1, None, ("x" * 1024,) * 1000)
+            for message in (STATUS, big, Ask(1, 2, 3)):
+                a.send(1, message)
+                b.send(-1, message)
+            await a.until("message", 3)
+            await b.until("message", 3)
+            assert a.of("message") == [(1, STATUS), (1, big), (1, Ask(1, 2, 3))]
+            assert b.of("message") == [(-1, STATUS), (-1, big), (-1, Ask(1, 2, 3))]
+
+    run(scenario)
+
+
+def test_sockets_do_not_wait_for_acks() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            for one in (a, b):
+                for connection in one.links._open:
+                    sock = connection._transport.get_extra_info("socket")
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(scenario)
+
+
+def test_close_flushes_and_tells_only_the_other_end() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            big = Answer(1, None, ("x" * 1024,) * 1000)
+            b.send(-1, STATUS)  # unread bytes at the end that closes must not reset the rest
+            a.send(1, big)
+            a.send(1, Goodbye("stopped"))
+            a.close(1)
+            a.send(1, STATUS)
+            a.close(1)
+            assert (await b.until("down"))[:3] == (-1, "closed", A)
+            assert b.of("message") == [(-1, big), (-1, Goodbye("stopped"))]
+            assert a.told == [("up", 1, B, 7, b.home)]
+            a.close(99)
+
+    run(scenario)
+
+
+def test_close_from_within_a_message_ends_the_messages() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            b.on_message = lambda link, message: b.links.close(link)
+            for _ in range(5):
+                a.send(1, STATUS)
+            await a.until("down")
+            assert len(b.of("message")) == 1 and b.of("down") == []
+
+    run(scenario)
+
+
+def test_a_dial_closed_at_any_moment_tells_nothing() -> None:
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            up_at = None
+            for turns in range(60):
+                a.told.clear()
+                a.dial(turns + 1, b.home)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                before = list(a.told)
+                a.close(turns + 1)
+                if before:
+                    up_at = turns
+                    break
+                marker = 1000 + turns
+                a.dial(marker, b.home)
+                await a.until("up")
+                assert [what[1] for what in a.told] == [marker]
+                a.close(marker)
+            assert up_at, "no dial ever came through: the sweep did not reach the end"
+
+    run(scenario)
+
+
+def test_stop_closes_everything_and_tells_nothing() -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            a = Node(A)
+            a.dial(1, b.home)
+            await a.until("up")
+            stranger = connect(b.home)
+            await b.until("began", 2)
+            a.dial(2, b.home)
+            told = list(a.told)
+            await a.links.stop()
+            assert a.told == told
+            assert (await b.until("down"))[0] == -1
+            told = [what for what in b.told if what[0] == "down"]
+            await b.links.stop()
+            assert await read_all(stranger) == b""
+            assert b.of("down") == [what[1:] for what in told]
+            with pytest.raises(ConnectionRefusedError):
+                connect(b.home)
+            stranger.close()
+
+    run(scenario)
+
+
+def test_another_cookie_is_told_at_both_ends_and_a_new_key_mends_it() -> None:
+    async def scenario() -> None:
+        async with node(A) as a, node(B, OTHER_KEY) as b:
+            a.dial(1, b.home)
+            assert await a.until("down") == (1, "cookie", B, b.home)
+            link, why, name, address = await b.until("down")
+            assert (link, why, name, address.host) == (-1, "cookie", A, "127.0.0.1")
+            assert a.of("up") == b.of("up") == []
+            b.links.key = KEY
+            a.dial(2, b.home)
+            await a.until("up")
+
+    run(scenario)
+
+
+def test_a_node_that_dials_itself() -> None:
+    async def scenario() -> None:
+        async with node(A) as a:
+            a.dial(1, a.home)
+            await a.until("down", 2)
+            assert {what[:3] for what in a.of("down")} >= {(-1, "protocol", A)}
+            assert a.of("up") == []
+
+    run(scenario)
+
+
+def test_refused_and_unreached() -> None:
+    async def scenario() -> None:
+        async with node(A) as a:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                nobody = Address("127.0.0.1", free.getsockname()[1])
+            a.dial(1, nobody)
+            assert await a.until("down") == (1, "refused", None, nobody)
+            # A full backlog drops the SYN: nobody answers.
+            with socket.socket() as deaf:
+                deaf.bind(("127.0.0.1", 0))
+                deaf.listen(0)
+                silent = Address("127.0.0.1", deaf.getsockname()[1])
+                with connect(silent):
+                    a.dial(2, silent)
+                    assert await a.until("down", 2) == (2, "unreached", None, silent)
+            for link, host in ((3, "no-such-host.invalid"), (4, "x" * 70), (5, "fe80::1%nowhere")):
+                a.dial(link, Address(host, 1))
+                assert await a.until("down", link) == (link, "unreached", None, Address(host, 1))
+
+    run(scenario)
+
+
+def test_a_host_name_is_resolved() -> None:
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            a.dial(1, Address("localhost", b.home.port))
+            assert await a.until("up") == (1, B, 7, b.home)
+
+    run(scenario)
+
+
+def test_an_acceptor_that_says_nothing_is_unreached() -> None:
+    async def scenario() -> None:
+        a = Node(A, handshake_timeout_ms=50)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            silent = Address(*server.getsockname())
+            a.dial(1, silent)
+            assert await a.until("down") == (1, "unreached", None, silent)
+        await a.links.stop()
+
+    run(scenario)
+
+
+def test_slow_strangers_are_closed_and_told_of_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with node(B, handshake_timeout_ms=50) as b:
+            first = Initiator((A, 1), KEY, bytes(16)).begin()
+            for count, sent in ((1, b""), (2, first[:-1]), (3, first[:1])):
+                with connect(b.home) as slow:
+                    slow.sendall(sent)
+                    assert await read_all(slow) == b""
+                down = await b.until("down", count)
+                assert down[:3] == (-count, "unreached", None)
+            assert b.links.turned_away == 3
+
+    with caplog.at_level(logging.DEBUG):
+        run(scenario)
+    lines = [record for record in caplog.records if record.name == "chucky.links"]
+    assert [record.getMessage() for record in lines] == [
+        "connection with 127.0.0.1: not a node: it did not say who it is; 1 such so far"
+    ]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(1000),
+        frame(b"N"),
+        frame(b"Nchucky\1\2@a"),
+        frame(b"R\6cookie\1"),
+        b"\xff" * 100_000,
+    ],
+)
+def test_garbage_is_closed(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            with connect(b.home) as stranger:
+                try:
+                    stranger.sendall(garbage)
+                except ConnectionError:
+                    pass
+                assert await read_all(stranger) == b""
+            assert (await b.until("down"))[:3] == (-1, "protocol", None)
+            assert b.links.turned_away == 1
+            a.dial(1, b.home)
+            await a.until("up")
+
+    with caplog.at_level(logging.DEBUG):
+        run(scenario)
+    records = [record for record in caplog.records if record.name != "asyncio"]
+    assert [record.name for record in records] == ["chucky.links"]
+    assert "\n" not in records[0].getMessage()
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_server_of_something_else_is_told_as_such() -> None:
+    async def scenario() -> None:
+        async def mail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 mail.example.org ESMTP\r\n")
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(mail, "127.0.0.1", 0)
+        address = Address(*server.sockets[0].getsockname())
+        a = Node(A)
+        a.dial(1, address)
+        assert await a.until("down") == (1, "protocol", None, address)
+        await a.links.stop()
+        server.close()
+        await server.wait_closed()
+
+    run(scenario)
+
+
+async def shake_hands(sock: socket.socket) -> tuple[Any, Any]:
+    """Be a by hand; return what seals and opens."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    me = Initiator((A, 7), KEY, bytes(16))
+    await loop.sock_sendall(sock, me.begin())
+    while not me.done:
+        await loop.sock_sendall(sock, me.receive(await loop.sock_recv(sock, 65536)))
+    return me.session()[:2]
+
+
+def test_bad_frames_cost_the_link_and_unknown_tags_do_not() -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            bad: list[Callable[[Any], bytes]] = [
+                lambda sealer: frame(b"no MAC at all"),
+                lambda sealer: frame(b""),
+                lambda sealer: frame(sealer.seal(b"\1")),
+                lambda sealer: b"\x7f\xff\xff\xff",
+            ]
+            for count, make in enumerate(bad, 1):
+                with connect(b.home) as sock:
+                    sealer, _ = await shake_hands(sock)
+                    sock.setblocking(True)
+                    sock.sendall(frame(sealer.seal(b"\xfffrom a newer version")))
+                    sock.sendall(make(sealer))
+                    assert (await b.until("down", count))[:3] == (-count, "protocol", A)
+            assert b.of("message") == [] and len(b.of("up")) == len(bad)
+            assert b.links.turned_away == 0
+
+    run(scenario)
+
+
+def test_messages_that_come_with_the_last_handshake_bytes() -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            with connect(b.home) as sock:
+                loop = asyncio.get_running_loop()
+                sock.setblocking(False)
+                me = Initiator((A, 7), KEY, bytes(16))
+                await loop.sock_sendall(sock, me.begin())
+                proof = me.receive(await loop.sock_recv(sock, 65536))
+                # The proof's last byte brings the link up, and what comes with it belongs to it.
+                await loop.sock_sendall(sock, proof + frame(b"no MAC at all"))
+                await b.until("down")
+            assert [what[0] for what in b.told] == ["began", "up", "down"]
+            assert b.of("down")[0][1] == "protocol"
+
+    run(scenario)
+
+
+def test_an_abrupt_end_is_closed() -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            with connect(b.home) as sock:
+                await shake_hands(sock)
+                await b.until("up")
+                # What the kernel does for a killed process that has unread bytes: a reset.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+            assert (await b.until("down"))[:3] == (-1, "closed", A)
+
+    run(scenario)
+
+
+def test_who_does_not_read_is_closed() -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            with connect(b.home) as sock:
+                await shake_hands(sock)
+                link = (await b.until("up"))[0]
+                big = Answer(1, None, ("x" * 1024,) * 1000)
+                for _ in range(100):
+                    b.send(link, big)
+                assert (await b.until("down"))[:3] == (link, "closed", A)
+
+    run(scenario)
+
+
+def test_strangers_take_a_bounded_number_of_places_and_nodes_still_get_in() -> None:
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            # One source: 127.0.0.1.
+            crowd = [connect(b.home) for _ in range(MAX_HANDSHAKES_PER_SOURCE + 5)]
+            await b.until("down", 5)
+            assert [what[:2] for what in b.of("down")] == [(-n, "closed") for n in range(1, 6)]
+            a.dial(1, b.home)
+            await a.until("up")
+            # Many sources: 127.0.1.1 and on.
+            for number in range(MAX_HANDSHAKES):
+                sock = socket.create_connection(
+                    (b.home.host, b.home.port), 10, (f"127.0.1.{number + 1}", 0)
+                )
+                crowd.append(sock)
+                began = len(crowd) + 1  # and a
+                await b.until("began", began)
+            await b.until("down", began - 1 - MAX_HANDSHAKES)
+            assert len(b.links._handshaking) == MAX_HANDSHAKES
+            a.dial(2, b.home)
+            await a.until("up", 2)
+            for sock in crowd:
+                sock.close()
+            await b.until("down", len(crowd))
+            assert len(b.links._open) == 2 and not b.links._handshaking
+
+    run(scenario)
+
+
+def test_complaints_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        one = Node(A)
+        for number in range(2 * links_module.MAX_COMPLAINTS):
+            one.links.complain(f"10.0.{number // 256}.{number % 256}", "x")
+        assert len(one.links._complaints) == links_module.MAX_COMPLAINTS
+
+    with caplog.at_level(logging.INFO):
+        run(scenario)
+    assert len(caplog.records) == links_module.MAX_COMPLAINTS
+
+
+def test_the_next_free_port_of_ten() -> None:
+    async def scenario() -> None:
+        async with node(A) as a:
+            b = Node(B)
+            port = await b.links.listen("127.0.0.1", a.home.port)
+            assert a.home.port < port < a.home.port + tcp.PORTS_TRIED
+            await b.links.stop()
+
+    run(scenario)
+
+
+def test_all_ten_ports_taken_and_no_such_address() -> None:
+    async def scenario() -> None:
+        one = Node(A)
+        taken: list[socket.socket] = []
+        port = 0
+        while len(taken) < tcp.PORTS_TRIED:
+            try:
+                sock = socket.create_server(("127.0.0.1", port + len(taken) if port else 0))
+            except OSError:
+                for other in taken:
+                    other.close()
+                taken, port = [], 0
+                continue
+            taken.append(sock)
+            port = port or sock.getsockname()[1]
+        with pytest.raises(OSError, match=f"{port} to {port + 9} on 127.0.0.1 are all taken"):
+            await one.links.listen("127.0.0.1", port)
+        for sock in taken:
+            sock.close()
+        with pytest.raises(OSError, match="link port 4041 on 192.0.2.1: Cannot assign"):
+            await one.links.listen("192.0.2.1", 4041)
+
+    run(scenario)
+
+
+def test_every_address_is_ipv4_and_ipv6() -> None:
+    async def scenario() -> None:
+        a, b = Node(A), Node(B)
+        port = await b.links.listen("", 0)
+        hosts = ["127.0.0.1", "::1"] if tcp._has_ipv6() else ["127.0.0.1"]
+        for count, host in enumerate(hosts, 1):
+            a.dial(count, Address(host, port))
+            assert (await a.until("up", count))[3] == Address(host, port)
+            assert (await b.until("up", count))[3].host == host
+        await a.links.stop()
+        await b.links.stop()
+
+    run(scenario)
+
+
+def test_addresses_are_shown_as_people_write_them() -> None:
+    assert tcp.address_of(("10.0.0.1", 5)) == Address("10.0.0.1", 5)
+    assert tcp.address_of(("::ffff:10.0.0.1", 5, 0, 0)) == Address("10.0.0.1", 5)
+    assert tcp.address_of(("2001:db8::1", 5, 0, 0)) == Address("2001:db8::1", 5)
+    assert tcp.address_of(("fe80::1", 5, 0, 1)) == Address("fe80::1%lo", 5)
+    assert tcp.address_of(("fe80::1%lo", 5, 0, 1)) == Address("fe80::1%lo", 5)
+    assert tcp.address_of(("fe80::1", 5, 0, 2**31 - 1)) == Address(f"fe80::1%{2**31 - 1}", 5)
+
+
+def test_the_last_message_of_a_refusal_at_a_distance() -> None:
+    """NameTaken and the like are read although the other end writes all the while."""
+
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            taken = NameTaken(a.home)
+            for _ in range(50):
+                b.send(-1, STATUS)
+            a.send(1, taken)
+            a.close(1)
+            await b.until("down")
+            assert b.of("message") == [(-1, taken)]
+
+    run(scenario)
