@@ -58,9 +58,10 @@ def make(path: str) -> None:
     """Create the file with a new random cookie: 0400, or 0640 root:chucky when run as root where
     that group exists. Never touches a file that is there. Raises CookieError."""
     group = _service_group() if os.geteuid() == _ROOT else None
+    quoted = shlex.quote(path)
     exists = CookieError(
-        f'{path}: exists already; "chucky cookie" shows its fingerprint, and only after'
-        f' "sudo rm {shlex.quote(path)}" a new one is made'
+        f'{path}: exists already; "sudo chucky cookie {quoted}" shows its fingerprint, and only'
+        f' after "sudo rm {quoted}" a new one is made'
     )
     if os.path.lexists(path):
         raise exists
@@ -133,15 +134,17 @@ def _check_content(path: str, raw: bytes) -> bytes:
         complaint = "has a control character, want one line of text"
     else:
         return cookie
+    quoted = shlex.quote(path)
     raise CookieError(
-        f"{path}: {complaint}; copy that of another machine, or after"
-        f' "sudo rm {shlex.quote(path)}" make one with "sudo chucky cookie"'
+        f"{path}: {complaint}; copy that of another machine, or make one:"
+        f' "sudo rm {quoted} && sudo chucky cookie {quoted}"'
     )
 
 
 def _unopened(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return 'no such file; "sudo chucky cookie" makes one, or copy that of another machine'
+        make_one = f'"sudo chucky cookie {shlex.quote(path)}" makes one'
+        return f"no such file; {make_one}, or copy that of another machine"
     if not isinstance(error, PermissionError):
         return f"{error.strerror}; {_ANOTHER}"
     way_out = f'"{_give_to_service(path)}"' if _is_service() else "run this with sudo"

@@ -4,7 +4,6 @@ Everything that happens becomes an event, steps the core, and its actions are ca
 data plane (a fact request) reads the core's snapshot and the clock, and never steps the core.
 """
 
-import argparse
 import asyncio
 import dataclasses
 import logging
@@ -19,10 +18,11 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any, assert_never
 
-from chucky import __version__, config, cookie, facts, report
+from chucky import __version__, config, cookie, daemon_reload, facts, report
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
+from chucky.daemon_options import Options, parse_options
 from chucky.errors import ChuckyError, ConfigError
 from chucky.messages import Answer, Ask, Beacon, Epoch, Message
 from chucky.names import Address, NodeName
@@ -34,28 +34,9 @@ from chucky.net.links import Links
 from chucky.net.service import FactService, Nobody, Relay, Route, Serve
 from chucky.settings import Settings
 
-# What a reload takes over: (section, field). All else stays until a restart, and is said to.
-RELOADABLE = frozenset(
-    {
-        ("distributed", "timeout_ms"),
-        ("distributed", "takeover"),
-        ("distributed", "takeover_delay_ms"),
-        ("discovery", "interval_ms"),
-        ("discovery", "peers"),
-        ("facts", "file"),
-    }
-)
-
 LINK_PORT = Settings().node.port  # where a node's links are when nothing else is known
 
 _log = logging.getLogger("chucky")
-_ENDED = {
-    "refused": ev.Ended.REFUSED,
-    "unreached": ev.Ended.UNREACHED,
-    "cookie": ev.Ended.COOKIE,
-    "protocol": ev.Ended.PROTOCOL,
-    "closed": ev.Ended.CLOSED,
-}
 
 
 def clock_ms() -> int:
@@ -66,17 +47,6 @@ def clock_ms() -> int:
 def new_incarnation() -> int:
     """Return a random number that is higher for a later start (docs/decisions/0001)."""
     return int(time.time()) % 2**32 << 32 | secrets.randbits(32)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options:
-    """The command line."""
-
-    instance: str
-    config: str
-    cookie_file: str
-    host: str
-    runtime_dir: str
 
 
 class Daemon:
@@ -98,7 +68,7 @@ class Daemon:
         self._connects: dict[int, asyncio.Future[ac.ConnectDone]] = {}
         self._requests = 0
         self._book = facts.FactBook(("",), random.Random())
-        self._interfaces: tuple[Interface, ...] = ()
+        self._interfaces: dict[int, frozenset[str] | None] = {}  # addresses by index; None: unknown
         self._links = Links(name, self._incarnation, key, self, settings.tick_time_ms)
         self._discovery = Discovery(settings.discovery, self._on_beacon)
         self._watch = InterfaceWatch(settings.discovery.interfaces, self._on_interfaces)
@@ -112,8 +82,8 @@ class Daemon:
 
     async def run(self) -> int:
         """Start, live until an Exit, stop; return the exit code."""
-        await self._start()
         try:
+            await self._start()
             return await self._exit
         finally:
             await self._stop()
@@ -128,11 +98,12 @@ class Daemon:
         self._settings = dataclasses.replace(self._settings, node=node)
         self._discovery.open()
         found = initial(self._settings.discovery.interfaces)
-        self._discovery.set_interfaces(index for index, _ in found)
+        self._interfaces = {index: None for index, _ in found}
+        self._discovery.set_interfaces(self._interfaces)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._on_reload_signal()))
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
         self.snapshot = self._node.snapshot()
         self._step(ev.PeersConfigured(self._peer_addresses()))
@@ -201,12 +172,7 @@ class Daemon:
 
     def _wake(self) -> None:
         self._timer = None
-        armed_ms = self._armed_ms
         self._step(ev.Wake())
-        # Else the loop would spin. The timer may fire a little early: then it is armed anew.
-        assert armed_ms is None or armed_ms > clock_ms() or self._armed_ms != armed_ms, (
-            f"the deadline {armed_ms} was not met"
-        )
 
     def _act(self, action: ac.Action) -> None:
         match action:
@@ -284,7 +250,7 @@ class Daemon:
     ) -> None:
         """LinkHandler: a dial, a handshake or a link ended by itself."""
         self._service.link_lost(link)
-        self._step(ev.LinkDown(link, _ENDED[why], name, address))
+        self._step(ev.LinkDown(link, ev.Ended[why.upper()], name, address))
 
     def link_message(self, link: int, message: Message) -> None:
         """LinkHandler: requests go to the data plane, all else to the core."""
@@ -313,10 +279,11 @@ class Daemon:
         return tuple(a for entry in entries for a in config.peer_addresses(entry, LINK_PORT))
 
     def _on_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
-        before = {i.index: i for i in self._interfaces}
-        came_up = any(set(i.addresses) - set(_addresses(before.get(i.index))) for i in interfaces)
-        self._interfaces = interfaces
-        self._discovery.set_interfaces(i.index for i in interfaces)
+        known = self._interfaces
+        self._interfaces = {i.index: frozenset(i.addresses) for i in interfaces}
+        # An address that became usable counts too: nothing could be heard over it before.
+        came_up = any(_gained(known, i) for i in interfaces)
+        self._discovery.set_interfaces(self._interfaces)
         port = self._settings.node.port
         addresses = tuple(Address(host, port) for i in interfaces for host in i.addresses)
         self._step(ev.AddressesChanged(addresses, came_up))
@@ -331,32 +298,35 @@ class Daemon:
         self._notifier.stopping()
         self._step(ev.ShutdownRequested())
 
-    def _on_reload_signal(self) -> None:
+    async def _on_reload_signal(self) -> None:
         try:
-            for line in self._reload():
+            for line in await self._reload():
                 _log.info("%s", line)
         except ChuckyError as error:
             _log.error("not reloaded: %s", error)
 
-    def _reload(self) -> list[str]:
+    async def _reload(self) -> list[str]:
         """Reread config, cookie and facts; return what was done. Raises before anything changes."""
         self._notifier.reloading()
         try:
             read, warnings = config.load(self._options.config)
-            key = cookie.key(cookie.read(self._options.cookie_file or read.node.cookie_file))
-            facts.load(read.facts.file)
+            secret = cookie.read(self._options.cookie_file or read.node.cookie_file)
+            lines = facts.load(read.facts.file)
+            key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
+            node = dataclasses.replace(read.node, port=self._settings.node.port)
+            self._settings, kept = daemon_reload.merge(
+                self._settings, dataclasses.replace(read, node=node)
+            )
+            self._links.key = key
+            self._book = facts.FactBook(lines, random.Random())
+            self._step(ev.Reloaded(self._settings))
+            self._step(ev.PeersConfigured(self._peer_addresses()))
         finally:
             self._notifier.ready()
-        taken, kept = _merge(self._settings, read)
-        self._settings = taken
-        self._links.key = key
-        self._step(ev.Reloaded(taken))
-        self._step(ev.PeersConfigured(self._peer_addresses()))
-        self._prepare()
-        lines = [*warnings, "reloaded the config, the cookie and the facts"]
+        done = [*warnings, "reloaded the config, the cookie and the facts"]
         if kept:
-            lines.append(f"a restart is needed for: {', '.join(kept)}")
-        return lines
+            done.append(f"a restart is needed for: {', '.join(kept)}")
+        return done
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Answer one request on the control socket."""
@@ -374,7 +344,7 @@ class Daemon:
                 done = await self._connect(node)
                 yield {"connected": done.connected, "sentence": done.sentence}
             case {"command": "reload"}:
-                yield {"lines": self._reload()}
+                yield {"lines": await self._reload()}
             case _:
                 raise ChuckyError(f"chuckyd {__version__} does not know {request!r:.200}")
 
@@ -394,40 +364,11 @@ class Daemon:
         return await done
 
 
-def _addresses(interface: Interface | None) -> tuple[str, ...]:
-    return interface.addresses if interface else ()
-
-
-def _merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """Return the running settings with what may change, and the keys that wait for a restart."""
-    taken, kept = running, []
-    for section in ("distributed", "node", "discovery", "facts"):
-        old, new = getattr(running, section), getattr(read, section)
-        for field in dataclasses.fields(old):
-            value = getattr(new, field.name)
-            if value == getattr(old, field.name) or (section, field.name) == ("node", "port"):
-                continue
-            if (section, field.name) in RELOADABLE:
-                part = dataclasses.replace(getattr(taken, section), **{field.name: value})
-                taken = dataclasses.replace(taken, **{section: part})
-            else:
-                kept.append(f"{section}.{field.name.removesuffix('_ms')}")
-    return taken, tuple(kept)
-
-
-def _options(arguments: list[str] | None) -> Options:
-    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
-    parser.add_argument("name", metavar="NAME", help="a, or a full one@192.168.0.100")
-    parser.add_argument("--config", metavar="F", default="/etc/chucky/node.toml")
-    parser.add_argument("--cookie-file", metavar="F", default="", help="instead of the config's")
-    parser.add_argument("--host", metavar="H", default="", help="instead of the config's")
-    parser.add_argument("--runtime-dir", metavar="D", default="/run/chucky")
-    parser.add_argument("--check", action="store_true", help="check the config and exit")
-    parser.add_argument("--version", action="version", version=f"chuckyd {__version__}")
-    found = parser.parse_args(arguments)
-    if found.check:
-        raise SystemExit(report.check(found.config))
-    return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)
+def _gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:
+    if interface.index not in known:
+        return True
+    before = known[interface.index]
+    return before is not None and not before.issuperset(interface.addresses)
 
 
 async def _run(options: Options) -> int:
@@ -442,7 +383,7 @@ async def _run(options: Options) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run chuckyd and return its exit code (DESIGN 3.2)."""
-    options = _options(arguments)
+    options = parse_options(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(systemd.formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -5,6 +5,8 @@
       CookieError        exit 78   the cookie file
       NodeNameError      exit 78   a malformed node name
       FactsError                   the facts file; the node becomes ineligible
+      NameTaken          exit 75   another chuckyd of this name runs here
+      RequestFailed                the daemon could not do it; carries the exit code
       Unavailable        exit 69   no daemon, no owner in time
       ProtocolError      abstract
         LocalProtocolError         we broke the protocol: a bug of ours
@@ -13,8 +15,8 @@
           BadMessage
           HandshakeRefused         carries the reason: one of handshake.REFUSALS
 
-The daemon's third code, 75 (a mandatory node is missing, the name is taken), is no exception:
-it is the core's `Exit` action. Codes are those of sysexits(3).
+A missing mandatory node and a name taken elsewhere (75) are no exceptions: they are the core's
+`Exit` action. Codes are those of sysexits(3).
 """
 
 EXIT_UNAVAILABLE = 69
@@ -59,6 +61,20 @@ class Unavailable(ChuckyError):
     """Nobody is there to answer: no daemon on this machine, or no owner in time."""
 
     exit_code = EXIT_UNAVAILABLE
+
+
+class NameTaken(ChuckyError):
+    """Another chuckyd of this name runs on this machine."""
+
+    exit_code = EXIT_TEMPORARY
+
+
+class RequestFailed(ChuckyError):
+    """The daemon was asked over the control socket and could not do it."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 class ProtocolError(ChuckyError):

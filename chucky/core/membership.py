@@ -20,6 +20,10 @@ from chucky.settings import Settings
 REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the pattern
 REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
 ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
+# What fits into a Hello: the codec's limits. A machine with more addresses tells its first ones.
+TOLD_ADDRESSES = 16
+TOLD_MEMBERS = 64
+TOLD_TEXT = 1000
 UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
 
 
@@ -169,6 +173,8 @@ class Membership:
         self.look.handshake_ended(id)
         if why is Ended.COOKIE:
             self._report_cookie(id, name, at, now_ms)
+        if name == self.me and why is Ended.PROTOCOL:
+            self.contacts.itself(id)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
         if contact is not None and contact.name is not None and why is Ended.REFUSED:
             gone = self.gone.get(contact.name)
@@ -292,15 +298,15 @@ class Membership:
             del self.refused[name]
 
     def _say_hello(self, to: Link, now_ms: int) -> None:
-        members = tuple(self._members(to))
-        said = (self.addresses, members, self.settings.shared)
+        members = tuple(self._members(to))[:TOLD_MEMBERS]
+        own = self.addresses[:TOLD_ADDRESSES]
+        shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.shared)
+        said = (own, members, shared)
         if said != to.said:
             to.said = said
             uptime_ms = max(0, now_ms - self.started_ms)
             port = self.settings.node.port
-            shared = self.settings.shared
-            hello = Hello(__version__, uptime_ms, port, self.addresses, shared, members)
-            self.emit(Send(to.id, hello))
+            self.emit(Send(to.id, Hello(__version__, uptime_ms, port, own, shared, members)))
 
     def _members(self, to: Link) -> Iterator[Member]:
         """Rule 11: loopback addresses go only to loopback, link-local ones to nobody."""

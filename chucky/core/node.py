@@ -25,7 +25,8 @@ from chucky.core.actions import (
     Report,
     Send,
 )  # fmt: skip
-from chucky.core.membership import Link, Membership
+from chucky.core.contacts import REDIAL_MS
+from chucky.core.membership import TOLD_TEXT, Link, Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Snapshot
 from chucky.core.startup import Look, Sync
@@ -56,7 +57,7 @@ class Node:
         self._exited = False
         self._started_ms = self._stepped_ms = now_ms
         self._next_tick_ms = now_ms + settings.node.tick_ms
-        self._next_announce_ms = now_ms + settings.discovery.interval_ms
+        self._next_announce_ms = now_ms + REDIAL_MS
         self._look = Look(settings.tick_time_ms)
         self._sync = Sync(settings, name, now_ms)
         self._members = Membership(
@@ -90,6 +91,7 @@ class Node:
         self._stepped_ms = now_ms
         self._fold(event, now_ms)
         self._settle(now_ms)
+        assert self._exited or min(self._deadlines()) > now_ms, "the caller would spin"
         out = list(self._out)
         self._out.clear()
         return out
@@ -204,7 +206,7 @@ class Node:
 
     def _compare(self, name: NodeName, hello: Hello) -> None:
         """Rule 8: say which key differs, and how."""
-        theirs, mine = dict(hello.shared), dict(self._settings.shared)
+        theirs, mine = dict(hello.shared), {k: v[:TOLD_TEXT] for k, v in self._settings.shared}
         differing = tuple(key for key in mine if theirs.get(key) != mine[key])
         if differing and differing != self._differing.get(name):
             how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
@@ -221,9 +223,7 @@ class Node:
         if request.name == self._me or request.name in self._members.links:
             self._out.append(ConnectDone(request.request, True, f"{request.name} is connected"))
             return
-        dials = []
-        for address in request.addresses:
-            dials.append(self._members.dial(address, now_ms))
+        dials = [self._members.dial(address, now_ms) for address in request.addresses]
         self._connects[request.request] = (request.name, dials)
 
     def _connected(self, link: int, name: NodeName | None, why: str) -> None:
@@ -246,7 +246,7 @@ class Node:
         self._members.settle(now_ms)
         self._own.retry(now_ms)
         if now_ms >= self._next_announce_ms:
-            self._next_announce_ms = now_ms + self._settings.discovery.interval_ms
+            self._next_announce_ms = now_ms + self._announce_wait_ms()
             self._out.append(Announce(asks=False))
         if self._look.over(now_ms):
             missing = self._sync.settle(self._formed(), now_ms)
@@ -259,6 +259,15 @@ class Node:
         self._speak(now_ms)
         if stopped:
             self._exit(0, "stopped")
+
+    def _announce_wait_ms(self) -> int:
+        """L5 is for nodes that never met, too: while a listed one is missing, call as often as
+        known ones are dialled."""
+        tiers = self._settings.distributed.nodes.tiers
+        there = (self._me, *self._members.links)
+        met = all(any(p.matches(n) for n in there) for tier in tiers for p in tier)
+        interval_ms = self._settings.discovery.interval_ms
+        return interval_ms if met else min(interval_ms, REDIAL_MS)
 
     def _formed(self) -> bool:
         """Whether a synced peer of the same digest is up: a cluster to join (rule 1)."""

@@ -15,16 +15,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chucky.errors import (
-    EXIT_CONFIG,
-    EXIT_TEMPORARY,
-    EXIT_UNAVAILABLE,
-    ChuckyError,
-    ConfigError,
-    CookieError,
-    NodeNameError,
-    Unavailable,
-)
+from chucky.errors import EXIT_TEMPORARY, ChuckyError, NameTaken
 
 # A request is a verb and a few names: 64 KiB is a hundred times the longest.
 REQUEST_BYTES = 64 * 1024
@@ -102,7 +93,7 @@ class ControlServer:
         except BlockingIOError:
             os.close(lock)
             name = os.path.basename(self._path).removesuffix(".sock")
-            raise ChuckyError(
+            raise NameTaken(
                 f"another chuckyd runs as {name} on this machine (it has {self._path});"
                 " stop it or choose another name"
             ) from None
@@ -175,7 +166,7 @@ class ControlServer:
                     await _write(writer, answer)
             last: dict[str, Any] = {"done": True}
         except ChuckyError as error:
-            last = _error(str(error), _code(error))
+            last = _error(str(error), error.exit_code)
         await _write(writer, last)
 
 
@@ -214,9 +205,3 @@ async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
 
 def _error(sentence: str, code: int) -> dict[str, Any]:
     return {"error": sentence, "code": code}
-
-
-def _code(error: ChuckyError) -> int:
-    if isinstance(error, Unavailable):
-        return EXIT_UNAVAILABLE
-    return EXIT_CONFIG if isinstance(error, (ConfigError, CookieError, NodeNameError)) else 1

@@ -6,18 +6,10 @@ import socket
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from chucky.errors import EXIT_UNAVAILABLE, ChuckyError, Unavailable
+from chucky.errors import EXIT_UNAVAILABLE, RequestFailed, Unavailable
 
 # The longest answer is a status of some hundred nodes at about 200 bytes each.
 _LINE_BYTES = 1024 * 1024
-
-
-class RequestFailed(ChuckyError):
-    """The daemon refused or could not do it; `code` is the exit code for it."""
-
-    def __init__(self, sentence: str, code: int) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 def find_sockets(runtime_dir: str = "/run/chucky") -> list[str]:

@@ -323,4 +323,3 @@ class _Connection(asyncio.BufferedProtocol):
         if told:
             self._links.handler.link_down(self._link, why, self._handshake.peer, self._address)
         return told
-

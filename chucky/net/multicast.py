@@ -122,7 +122,8 @@ def send_to_group(sock: socket.socket, group: str, port: int, ifindex: int, data
 def _datagram_socket(family: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     if family == socket.AF_INET6:
-        # Without this the IPv6 socket takes IPv4's port too, and the IPv4 socket cannot have it.
+        # Without this it would have the port in IPv4 as well: a second time, or although IPv4 is
+        # off, or not at all because another program has it there.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock
 

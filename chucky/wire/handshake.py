@@ -119,6 +119,8 @@ class _Handshake:
             # Only a node that has said who it is can have judged our proof.
             if refusal.reason not in REFUSALS or (refusal.reason == "cookie" and not self.peer):
                 raise BadMessage("a refusal has no reason that we know")
+            if refusal.reason == "self":
+                self.peer, self.peer_incarnation = self._identity
             raise HandshakeRefused(refusal.reason, self._sentence(refusal.reason, refusal.version))
         if payload[:1] != kind:
             raise BadMessage("a handshake frame is out of turn")

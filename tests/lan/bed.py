@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from math import inf
 from pathlib import Path
@@ -193,6 +193,12 @@ class Daemon:
         """Where it is dialled."""
         return int(self.config.get("node", {}).get("port", 4041))
 
+    @property
+    def control(self) -> Path:
+        """Its control socket, once it is ready."""
+        (found,) = self.runtime.rglob(f"{self.name}.sock")
+        return found
+
     # -- its lives
 
     def start(self) -> int:
@@ -297,7 +303,9 @@ class Daemon:
         return self.chucky("nodes").stdout.split()
 
     def reaches(self, phase: str, limit_ms: int = LIMIT_MS) -> dict[str, Any]:
-        """Wait until its status has this phase, and return the status."""
+        """Wait until it is ready and its status has this phase, and return the status."""
+        self.ready(limit_ms)
+
         def there() -> dict[str, Any]:
             status = self.status()
             return status if status["phase"] == phase else {}
@@ -374,7 +382,7 @@ class Bed:
             for mark, journal in (("|", daemon.log), ("=", daemon.notes))
             for line in journal.find("")
         ]
-        return "\n".join(text for _, text in sorted(lines))
+        return "\n".join(text for _, text in sorted(lines, key=lambda line: line[0]))
 
     def uncaught(self) -> list[str]:
         """Return the labels of daemons that logged an uncaught error."""
@@ -383,12 +391,3 @@ class Bed:
     def close(self) -> None:
         """End everything, whatever state it is in."""
         self._end.close()
-
-
-def started(daemons: Iterable[Daemon]) -> None:
-    """Start them all and wait until each is ready."""
-    daemons = list(daemons)
-    for daemon in daemons:
-        daemon.start()
-    for daemon in daemons:
-        daemon.ready()

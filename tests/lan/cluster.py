@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.lan.bed import HOST, Bed, Config, Daemon, free_ports, merged, started, until
+from tests.lan.bed import HOST, Bed, Config, Daemon, free_ports, merged, until
 from tests.lan.eye import Eye
 from tests.lan.lan import Lan
 
@@ -52,7 +52,10 @@ class Cluster:
 
     def start(self, labels: str) -> None:
         """Start these at once and ask each from the moment it is ready on."""
-        started(self[label] for label in labels)
+        for label in labels:
+            self[label].start()
+        for label in labels:
+            self[label].ready()
         new = [label for label in labels if label not in self._watched]
         self._watched |= set(new)
         self.eye.watch(self[label] for label in new)

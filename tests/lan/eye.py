@@ -96,6 +96,7 @@ class Record:
         limit_ms: int = LIMIT_MS,
     ) -> int:  # fmt: skip
         """Wait for the first fact by this owner that came after that moment; return when."""
+
         def came() -> list[int]:
             return [x.ended_ms for x in self.facts(nodes)
                     if x.owner == owner and x.ended_ms >= after_ms]  # fmt: skip

@@ -44,13 +44,17 @@ def noise(host: str, port: int, for_ms: int) -> int:
     return sent
 
 
+def on_eth0(group: str) -> bytes:
+    """Return the ip_mreqn that names the group and the interface (ip(7)); there is no route."""
+    return struct.pack("4s4xi", socket.inet_aton(group), socket.if_nametoindex("eth0"))
+
+
 def heard(group: str, port: int) -> bytes:
     """Return the first beacon that comes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as into:
         into.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         into.bind(("", port))
-        request = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton("0.0.0.0"))
-        into.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        into.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, on_eth0(group))
         into.settimeout(10)
         return into.recv(2048)
 
@@ -59,6 +63,7 @@ def beacons(group: str, port: int, for_ms: int) -> int:
     beacon = heard(group, port)
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, on_eth0(group))
         for number in paced(DATAGRAMS_PER_S, for_ms):
             copy = bytearray(beacon)
             for _ in range(number % 4):

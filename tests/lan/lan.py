@@ -17,9 +17,12 @@ _numbers = itertools.count(1)
 
 def can_make_namespaces() -> bool:
     """Return whether this process may: root, and not in a container that forbids it."""
-    return os.geteuid() == 0 and not subprocess.run(
-        ["unshare", "--net", "true"], capture_output=True, check=False
-    ).returncode
+    return (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["unshare", "--net", "true"], capture_output=True, check=False
+        ).returncode
+    )
 
 
 def run(*command: str, text: str = "") -> str:

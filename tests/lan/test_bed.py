@@ -83,6 +83,7 @@ def test_a_journal_wakes_who_waits_and_knows_what_came_since() -> None:
 )
 def test_ask(answer: bytes, fact: str, problem: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def serve() -> None:
             connection, _ = server.accept()
             with connection:

@@ -103,7 +103,7 @@ def test_connect_with_another_cookie_is_false_and_says_so(bed: Bed) -> None:
     assert (done.returncode, done.stdout) == (1, "false\n")
     assert "cookie" in done.stderr
     cluster["b"].says("** Connection attempt from disallowed node a@127.0.0.1 **")
-    cluster["a"].log.wait("cookie")
+    cluster["a"].log.wait("disallowed by node b@127.0.0.1")
     assert cluster["a"].nodes() == []
 
 

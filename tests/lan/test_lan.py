@@ -69,9 +69,7 @@ def test_nodes_find_each_other_by_peers_where_multicast_is_dropped(bed: Bed) -> 
 
 
 @pytest.mark.parametrize(("timeout_ms", "tick_ms"), [(TIMEOUT_MS, TICK_MS), (5000, 250)])
-def test_the_owner_s_cable_is_pulled_and_put_back(
-    bed: Bed, timeout_ms: int, tick_ms: int
-) -> None:
+def test_the_owner_s_cable_is_pulled_and_put_back(bed: Bed, timeout_ms: int, tick_ms: int) -> None:
     lan = Lan(bed)
     timing = {"distributed": {"timeout": timeout_ms}, "node": {"tick": tick_ms}}
     cluster = formed(bed, lan, timing)
@@ -105,9 +103,10 @@ def test_a_cut_shorter_than_the_timeout_moves_nothing(bed: Bed) -> None:
     cluster = formed(bed, lan, {"distributed": {"timeout": 3000}})
     cut_ms = now_ms()
     lan.drop("a")
-    cluster["b"].log.wait(str(cluster["a"]), cut_ms)  # it noticed
-    at(cut_ms + 2 * TICK_TIME_MS)
+    at(cut_ms + TICK_TIME_MS)
+    until(lambda: str(cluster["a"]) not in cluster["b"].nodes(), "b does not hear a any more")
     lan.undrop("a")
+    assert now_ms() < cut_ms + 2500, "the cut was too long for what this test shows"
     assert_healed(cluster, now_ms())
     at(cut_ms + 3000 + FAILOVER_MARGIN_MS)
     assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
@@ -238,6 +237,6 @@ def test_strangers_on_the_lan_are_remembered_in_bounded_memory(bed: Bed) -> None
     stranger.cookie = bed.cookie_file("other")
     stranger.configure(merged(stranger.config))
     stranger.start()
-    a.log.wait(rf"{stranger}.*cookie|cookie.*{stranger}|disallowed node {stranger}")
+    a.log.wait(f"disallowed (by )?node {stranger}")
     throughout(2000, lambda: a.alive and not a.nodes(), "x is no peer")
     assert len(a.log.find(str(stranger))) < 20, "one stranger, some lines"

@@ -18,6 +18,7 @@ TOP = Path(__file__).parents[2]
 FACTS = set((TOP / "facts.txt").read_text(encoding="utf-8").splitlines())
 CONFIG = "/etc/chucky/node.toml"
 UNIT = "chucky@a"
+START = f"systemctl start {UNIT} || ! journalctl -q -o cat -n 30 -u {UNIT}"  # fails with the log
 
 
 if reason := missing():
@@ -65,7 +66,7 @@ def test_install_starts_nothing_and_makes_a_cookie(machine: Machine) -> None:
 
 
 def test_a_started_node_serves_with_the_shipped_config(lab: Lab, machine: Machine) -> None:
-    machine.run(f"systemctl start {UNIT}")
+    machine.run(START)
     until("a fact on the machine", lambda: asked(machine))
     assert lab.client(f"cat < /dev/tcp/{machine.address}/4040") in FACTS
     assert machine.run("dpkg --verify chucky") == ""
@@ -90,9 +91,12 @@ def test_the_unit_is_confined(machine: Machine) -> None:
     assert re.search(r"Max open files +16384 +16384", machine.run(f"cat /proc/{pid}/limits"))
 
 
-def test_reload_keeps_the_process(machine: Machine) -> None:
+def test_a_reload_keeps_the_process_and_refuses_a_bad_config(machine: Machine) -> None:
     pid = shown(machine, "MainPID")
     machine.run(f"systemctl reload {UNIT}")
+    machine.run(f"cp -p {CONFIG} /root && sed -i 's/^timeout = .*/timeout = -1/' {CONFIG}")
+    machine.run(f"systemctl reload {UNIT}", 1)
+    machine.run(f"cp -p /root/node.toml {CONFIG} && systemctl reload {UNIT}")
     assert shown(machine, "MainPID") == pid
     assert asked(machine)
 
@@ -118,7 +122,7 @@ def test_a_bad_config_ends_the_node_with_one_line(machine: Machine) -> None:
     assert (shown(machine, "ExecMainStatus"), shown(machine, "NRestarts")) == ("78", "0")
     (line,) = log(machine, shown(machine, "InvocationID"))
     assert "timeout: got -1, want" in line
-    machine.run(f"cp -p /root/node.toml {CONFIG} && systemctl start {UNIT}")
+    machine.run(f"cp -p /root/node.toml {CONFIG} && {START}")
     until("a fact", lambda: asked(machine))
 
 
@@ -145,12 +149,13 @@ def test_a_stop_is_in_good_order(machine: Machine) -> None:
     machine.run(f"systemctl stop {UNIT}")
     assert (shown(machine, "Result"), shown(machine, "ExecMainStatus")) == ("success", "0")
     assert "Application chucky exited: stopped" in log(machine, run)
+    assert "Traceback" not in machine.run("journalctl -q -o cat -u 'chucky@*'")
     machine.run("nc -z -w 5 localhost 4040", 1)
     assert f"systemctl start {UNIT}" in machine.run("chucky status", 69)
 
 
 def test_remove_stops_and_purge_leaves_the_user_only(machine: Machine) -> None:
-    machine.run(f"systemctl enable --now {UNIT}")
+    machine.run(f"systemctl enable -q {UNIT} && {START}")
     until("a fact", lambda: asked(machine))
     machine.run("apt-get remove -q -y chucky")
     assert machine.run("systemctl list-units --no-legend 'chucky@*'") == ""

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from chucky.errors import ChuckyError, CookieError, Unavailable
+from chucky.errors import ChuckyError, CookieError, RequestFailed, Unavailable
 from chucky.net import control
 from chucky.net.control import CLIENTS, REQUEST_BYTES, ControlServer, Handler
-from chucky.net.control_client import RequestFailed, call, find_sockets
+from chucky.net.control_client import call, find_sockets
 
 
 class Daemon:
@@ -101,10 +101,10 @@ def test_errors_reach_the_client_with_their_code(tmp_path: Path) -> None:
             await ask(path, {"verb": "unavailable"})
         with pytest.raises(RequestFailed, match="the cookie is too short") as caught:
             await ask(path, {"verb": "cookie"})
-        assert caught.value.code == 78
+        assert caught.value.exit_code == 78
         with pytest.raises(RequestFailed, match="no verb 'dance'") as caught:
             await ask(path, {"verb": "dance"})
-        assert caught.value.code == 1
+        assert caught.value.exit_code == 1
 
     with_daemon(tmp_path / "a.sock", check)
 

@@ -111,8 +111,8 @@ def test_reads_a_private_file_of_mine(folder: Path, mode: int) -> None:
 def test_refuses_content(folder: Path, raw: bytes, problem: str) -> None:
     path = place(folder, 0o400, raw=raw)
     assert said(lambda: cookie.read(path)) == (
-        f'{path}: {problem}; copy that of another machine, or after "sudo rm {path}" make one'
-        ' with "sudo chucky cookie"'
+        f"{path}: {problem}; copy that of another machine, or make one:"
+        f' "sudo rm {path} && sudo chucky cookie {path}"'
     )
 
 
@@ -124,7 +124,8 @@ def test_accepts_content_at_the_bounds(folder: Path, raw: bytes) -> None:
 def test_refuses_what_is_missing(folder: Path) -> None:
     path = str(folder / "none")
     assert said(lambda: cookie.read(path)) == (
-        f'{path}: no such file; "sudo chucky cookie" makes one, or copy that of another machine'
+        f'{path}: no such file; "sudo chucky cookie {path}" makes one, or copy that of another'
+        " machine"
     )
 
 
@@ -313,8 +314,8 @@ def test_never_overwrites(folder: Path, kind: str) -> None:
     else:
         path.symlink_to("nowhere")
     assert said(lambda: cookie.make(str(path))) == (
-        f'{path}: exists already; "chucky cookie" shows its fingerprint, and only after'
-        f' "sudo rm {path}" a new one is made'
+        f'{path}: exists already; "sudo chucky cookie {path}" shows its fingerprint, and only'
+        f' after "sudo rm {path}" a new one is made'
     )
     assert os.listdir(folder) == ["cookie"]
     assert kind != "file" or path.read_bytes() == b"precious"

@@ -20,7 +20,7 @@ from chucky.net.interfaces import Interface, InterfaceWatch
 from chucky.net.multicast import LOOPBACK_INDEX
 from chucky.wire.beacon import MAX_BEACON, encode
 from tests.unit.test_interfaces import LIMIT_S, ROOT, heard_log, needs_namespaces, play, run
-from tests.unit.test_multicast import free_port, random_group
+from tests.unit.test_multicast import NO_INTERFACE, free_port, random_group
 
 GROUP6 = "ff02::6368:7563"
 
@@ -270,6 +270,27 @@ def test_reading_pauses_when_the_whole_is_too_much(
     asyncio.run(main())
 
 
+def test_many_sources_together_are_too_much_too(
+    log: Log, config: settings.Discovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "PARSED_PER_S", 0)
+    monkeypatch.setattr(discovery, "PARSED_BURST", 5)
+
+    async def main() -> None:
+        ear = Ear(config)
+        for n in range(1, 7):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.bind((f"127.0.0.{n}", 0))
+                stranger.sendto(encode(beacon(f"n{n}")), ("127.0.0.1", config.port))
+        assert [(await ear.next())[0] for _ in range(5)] == ["n1", "n2", "n3", "n4", "n5"]
+        async with asyncio.timeout(LIMIT_S / 2):
+            assert "the last from 127.0.0.6" in await log.queue.get()
+        assert ear.heard.empty()
+        ear.discovery.close()
+
+    asyncio.run(main())
+
+
 def test_token_bucket() -> None:
     bucket = TokenBucket(per_s=10, burst=3)
     assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
@@ -286,6 +307,7 @@ def test_sources_are_apart_and_their_table_is_bounded() -> None:
         limit.take(str(number), 100.0)
         assert len(limit) <= MAX_SOURCES
         assert not limit.take("a", 100.0)  # heard just now, so it stays
+    assert len(limit) == MAX_SOURCES
 
 
 def test_a_port_that_another_has_does_not_stop_sending(
@@ -356,6 +378,27 @@ def test_failures_are_told_once_until_it_works(log: Log) -> None:
     assert len(log.lines) == 4
     failures.failed("beacons", OSError(101, "Network is unreachable"))  # not worth a warning
     assert len(log.lines) == 4
+
+
+def test_an_interface_that_comes_back_is_told_anew(
+    config: settings.Discovery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "chucky.net.discovery")
+
+    async def main() -> None:
+        ear = Ear(config, (NO_INTERFACE,))
+        ear.discovery.announce(beacon("a"))
+        ear.discovery.announce(beacon("a"))
+        ear.discovery.set_interfaces(())
+        ear.discovery.announce(beacon("a"))
+        ear.discovery.set_interfaces((NO_INTERFACE,))
+        ear.discovery.announce(beacon("a"))
+        ear.discovery.close()
+
+    asyncio.run(main())
+    line = f"beacons to {config.group} on interface {NO_INTERFACE}: No such device"
+    told = [record.getMessage() for record in caplog.records if "beacons" in record.getMessage()]
+    assert told == [line, line]
 
 
 # In namespaces: this one is node a's; node b, in another, answers whoever asks.
@@ -437,6 +480,9 @@ def scene_cable() -> None:
             assert source.host == "10.9.0.2"
             _, source = await a.announce_until(asks, lambda name, s: name == "b" and ":" in s.host)
             assert source.is_link_local and source.host.endswith("%v0")
+            # Other nodes of this host hear us there too.
+            await a.announce_until(asks, lambda name, s: name == "a" and s.host == "10.9.0.1")
+            await a.announce_until(asks, lambda name, s: name == "a" and s.host.endswith("%v0"))
             run("ip link del v0")
             await a.until_present("lo")
         await a.announce_until(beacon("a"), lambda name, s: s.host == "127.0.0.1")
@@ -459,9 +505,31 @@ def scene_ipv6_only() -> None:
             run("ip link set v0 up")
             other.plug("v1")
             asks = beacon("a", asks=True)
-            _, source = await a.announce_until(asks, lambda name, s: name == "b")
-            assert source.host.startswith("fe80::") and source.host.endswith("%v0")
+            hosts = []
+
+            def is_b(name: str, source: Address) -> bool:
+                hosts.append(source.host)
+                return name == "b"
+
+            await a.announce_until(asks, is_b)
+            assert all(host.startswith("fe80::") and host.endswith("%v0") for host in hosts)
         a.watch.stop()
+        a.discovery.close()
+
+    asyncio.run(main())
+
+
+def scene_ipv6_comes_later() -> None:
+    """Below an MTU of 1280 an interface has no IPv6, and cannot be joined."""
+
+    async def main() -> None:
+        run("ip link add v0 mtu 1000 type veth peer name v1 mtu 1000")
+        run("ip link set v0 up")
+        run("ip link set v1 up")
+        a = Ear(settings.Discovery(), (socket.if_nametoindex("v0"),))
+        a.discovery.announce(beacon("a"))
+        run("ip link set v0 mtu 1500")
+        await a.announce_until(beacon("a"), lambda name, s: s.host.endswith("%v0"))
         a.discovery.close()
 
     asyncio.run(main())
@@ -489,8 +557,11 @@ def scene_no_interface() -> None:
     asyncio.run(main())
 
 
+SCENES = [scene_cable, scene_ipv6_only, scene_ipv6_comes_later, scene_no_interface]
+
+
 @needs_namespaces
-@pytest.mark.parametrize("scene", [scene_cable, scene_ipv6_only, scene_no_interface])
+@pytest.mark.parametrize("scene", SCENES)
 def test_discovery_in_a_namespace(scene: Callable[[], None]) -> None:
     play(scene)
 

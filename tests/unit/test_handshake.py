@@ -134,6 +134,7 @@ def test_a_node_that_reaches_itself_is_told_so() -> None:
     with pytest.raises(HandshakeRefused) as at_initiator:
         i.receive(a.farewell)
     assert at_acceptor.value.reason == at_initiator.value.reason == "self"
+    assert i.peer == a.peer == A[0]
     # Another incarnation is not itself: the core decides who keeps the name.
     i, a = initiator(A), acceptor((A[0], 99))
     i.receive(a.receive(i.receive(a.receive(i.begin()))))

@@ -98,15 +98,19 @@ def scene_follow() -> None:
         run("ip link add v0 type veth peer name v1")
         run("ip addr add 10.9.0.1/24 dev v0")
         run("ip addr add 169.254.7.7/16 dev v0")
+        run("ip addr add 10.9.8.1 peer 10.9.8.2 dev v0")
         run("ip link set v0 up")
         run("ip link set v1 up")
-        await watched.until(lambda now: now == {"lo": (), "v0": ("10.9.0.1",), "v1": ()})
+        ours = ("10.9.0.1", "10.9.8.1")
+        await watched.until(lambda now: now == {"lo": (), "v0": ours, "v1": ()})
         assert {name for _, name in initial()} == {"lo", "v0", "v1"}
         run("ip link set v1 down")  # the cable of v0
         await watched.until(lambda now: now == {"lo": ()})
         assert initial() == [(1, "lo")]
         run("ip link set v1 up")
-        await watched.until(lambda now: now == {"lo": (), "v0": ("10.9.0.1",), "v1": ()})
+        await watched.until(lambda now: now == {"lo": (), "v0": ours, "v1": ()})
+        run("ip link set v1 multicast off")
+        await watched.until(lambda now: now == {"lo": (), "v0": ours})
         run("ip link del v0")
         await watched.until(lambda now: now == {"lo": ()})
         watched.watch.stop()
@@ -133,7 +137,7 @@ def scene_wanted() -> None:
     async def main() -> None:
         log = heard_log()
         run("ip link set lo up")
-        watched = Watched(("v0",))
+        watched = Watched(("v0", "v9"))
         await watched.watch.start()
         await watched.until(lambda now: now == {})
         assert initial(("v0",)) == []
@@ -143,8 +147,9 @@ def scene_wanted() -> None:
         await watched.until(lambda now: now == {"v0": ()})
         assert [name for _, name in initial(("v0",))] == ["v0"]
         assert log.getvalue().splitlines() == [
-            "interface v0 of [discovery] interfaces is not there or down:"
+            f"interface {name} of [discovery] interfaces is not there or down:"
             " it is used as soon as it comes up"
+            for name in ("v0", "v9")
         ]
         watched.watch.stop()
 
@@ -169,6 +174,7 @@ def scene_lost_messages() -> None:
     """More changes than the socket holds: the kernel drops some, and nothing is missed."""
 
     async def main() -> None:
+        log = heard_log()
         run("ip link set lo up")
         watched = Watched()
         await watched.watch.start()
@@ -180,6 +186,7 @@ def scene_lost_messages() -> None:
             drops = [int(line.split()[8]) for line in file.readlines()[1:]]
         assert any(drops)
         await watched.until(lambda now: now == {"lo": wanted})
+        assert log.getvalue() == ""
         watched.watch.stop()
 
     asyncio.run(main())
@@ -211,6 +218,11 @@ def scene_stop() -> None:
         await other.until(lambda now: now == {"lo": ()})
         assert watched.changes.empty()
         other.watch.stop()
+        early = Watched()
+        starting = asyncio.create_task(early.watch.start())
+        asyncio.get_running_loop().call_soon(early.watch.stop)  # while it looks
+        await starting
+        assert early.changes.empty()
 
     asyncio.run(main())
 

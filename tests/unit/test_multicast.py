@@ -96,9 +96,19 @@ def test_after_leaving_nothing_is_heard(group: str, port: int) -> None:
         assert take(sock)[0] == b"unicast"
 
 
-def test_both_families_have_the_port_at_once(port: int) -> None:
-    with receiver(socket.AF_INET, port), _ipv6_receiver(port), _ipv6_receiver(port) as sock:
-        assert not sock.getblocking()
+def test_each_family_hears_its_own(port: int) -> None:
+    with receiver(socket.AF_INET, port) as sock, _ipv6_receiver(port) as sock6:
+        assert not sock.getblocking() and not sock6.getblocking()
+        with sender(socket.AF_INET) as out, sender(socket.AF_INET6) as out6:
+            out.sendto(b"4", ("127.0.0.1", port))
+            out6.sendto(b"6", ("::1", port))
+        assert take(sock) == (b"4", "127.0.0.1")
+        assert take(sock6) == (b"6", "::1")
+
+
+def test_ipv6_leaves_the_port_to_ipv4(port: int) -> None:
+    with _ipv6_receiver(port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as selfish:
+        selfish.bind(("", port))
 
 
 def test_a_port_that_is_not_shared_is_in_use(port: int) -> None:

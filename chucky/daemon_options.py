@@ -1,0 +1,35 @@
+"""The command line of chuckyd."""
+
+import argparse
+from dataclasses import dataclass
+
+from chucky import __version__, report
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for; "" leaves it to the config."""
+
+    instance: str
+    config: str
+    cookie_file: str
+    host: str
+    runtime_dir: str
+
+
+def parse_options(arguments: list[str] | None) -> Options:
+    """Return the options; --check and --version end here, with SystemExit."""
+    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a, or a full one@192.168.0.100")
+    parser.add_argument("--config", metavar="F", default="/etc/chucky/node.toml")
+    parser.add_argument("--cookie-file", metavar="F", default="", help="instead of the config's")
+    parser.add_argument("--host", metavar="H", default="", help="instead of the config's")
+    parser.add_argument("--runtime-dir", metavar="D", default="/run/chucky")
+    parser.add_argument("--check", action="store_true", help="check the config and exit")
+    parser.add_argument("--version", action="version", version=f"chuckyd {__version__}")
+    found = parser.parse_args(arguments)
+    if found.check:
+        raise SystemExit(report.check(found.config))
+    if found.name is None:
+        parser.error("NAME is missing, as in: chuckyd a")
+    return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)

@@ -1,0 +1,33 @@
+"""What a reload takes over of a config read anew, and what waits for a restart."""
+
+import dataclasses
+
+from chucky.settings import Settings
+
+RELOADABLE = frozenset(
+    {
+        ("distributed", "timeout_ms"),
+        ("distributed", "takeover"),
+        ("distributed", "takeover_delay_ms"),
+        ("discovery", "interval_ms"),
+        ("discovery", "peers"),
+        ("facts", "file"),
+    }
+)
+
+
+def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return the running settings with what may change, and the keys that wait for a restart."""
+    taken, kept = running, []
+    for section in ("distributed", "node", "discovery", "facts"):
+        old, new = getattr(running, section), getattr(read, section)
+        for field in dataclasses.fields(old):
+            value = getattr(new, field.name)
+            if value == getattr(old, field.name):
+                continue
+            if (section, field.name) in RELOADABLE:
+                part = dataclasses.replace(getattr(taken, section), **{field.name: value})
+                taken = dataclasses.replace(taken, **{section: part})
+            else:
+                kept.append(f"{section}.{field.name.removesuffix('_ms')}")
+    return taken, tuple(kept)

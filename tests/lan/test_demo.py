@@ -1,0 +1,187 @@
+"""The demo for real: it keeps its promises, twice at once; it says what was broken; it is tidy."""
+
+import functools
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.lan.bed import REPO, until
+
+LIMIT_S = 40  # what the demo promises for itself, whatever happens in it
+DEMO = "from chucky.cli import main; raise SystemExit(main(['demo']))"
+
+
+class Outcome(NamedTuple):
+    """What a demo ended with, told, and left: files, and names of nodes."""
+
+    code: int
+    stdout: str
+    stderr: str
+    left: list[str]
+
+
+class Demo:
+    """One `chucky demo`, with a temporary directory of its own to see what it leaves there."""
+
+    def __init__(self, before: str = "") -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="d-")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"{before}\n{DEMO}"], cwd=REPO, text=True,
+            env=os.environ | {"TMPDIR": self._directory.name},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._stdout = ""
+
+    def tells(self, words: str) -> None:
+        """Read on to the line that ends in these words."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._stdout += line
+            if line.rstrip("\n").endswith(words):
+                return
+        raise AssertionError(f"it never told {words!r}: {self.outcome()}")
+
+    def outcome(self) -> Outcome:
+        """Wait for its end."""
+        stdout, stderr = self.process.communicate(timeout=LIMIT_S)
+        left = [*os.listdir(self._directory.name), *self.nodes()]
+        return Outcome(self.process.returncode, self._stdout + stdout, stderr, left)
+
+    def nodes(self) -> dict[str, int]:
+        """Return the processes that have its directory in their command line, by node name."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_text().split("\0")
+            except OSError:  # it ended meanwhile
+                continue
+            if any(word.startswith(self._directory.name) for word in words):
+                found[words[words.index("chucky.daemon") + 1]] = int(entry.name)
+        return found
+
+    def close(self) -> None:
+        """End it, if a test broke off, and clean up after it."""
+        self.process.kill()
+        self.process.communicate()
+        until(lambda: not self.nodes(), "the nodes die with their demo")
+        self._directory.cleanup()
+
+
+@functools.cache
+def two_at_once() -> tuple[Outcome, Outcome]:
+    """Return how two demos went that ran side by side."""
+    one, other = Demo(), Demo()
+    try:
+        return one.outcome(), other.outcome()
+    finally:
+        one.close()
+        other.close()
+
+
+Start = Callable[..., Demo]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start demos that end with the test."""
+    with ExitStack() as stack:
+
+        def start(before: str = "") -> Demo:
+            demo = Demo(before)
+            stack.callback(demo.close)
+            return demo
+
+        yield start
+
+
+def assert_broken(outcome: Outcome, what: str) -> None:
+    """It ended with 1 and one line that says so, and left nothing."""
+    assert outcome.code == 1, outcome
+    assert re.fullmatch(f"chucky: not as promised: {what}\n", outcome.stderr), outcome
+    assert "all as promised" not in outcome.stdout and not outcome.left
+
+
+def test_two_at_once_keep_every_promise_and_leave_nothing() -> None:
+    for outcome in two_at_once():
+        assert (outcome.code, outcome.stderr, outcome.left) == (0, "", []), outcome
+        last = outcome.stdout.splitlines()[-1]
+        told = re.search(
+            r"all as promised: (\d+) requests to nodes that were up, (\d+) facts$", last
+        )
+        assert told and told[1] == told[2] and int(told[1]) > 200, last
+
+
+def test_it_tells_the_chapter() -> None:
+    expected = [
+        "start a and b", "a says: waiting for c", "b says: waiting for c", "start c",
+        "a logs: Application is started on a@localhost",
+        "a is asked, a answers:", "b is asked, a answers:", "c is asked, a answers:",
+        "kill -9 a", "b logs: a@localhost is failing over to b@localhost",
+        "b logs: Application is started on b@localhost", "b served 5,0",
+        "kill -9 b", "c logs: b@localhost is failing over to c@localhost",
+        "c logs: Application is started on c@localhost", "c served 5,0",
+        "start a again", "c logs: Application chucky exited: stopped",
+        "a logs: a@localhost is taking over c@localhost",
+        "a logs: Application is started on a@localhost", "a serves again",
+        "stop a", "a logs: Application chucky exited: stopped",
+        "c logs: Application is started on c@localhost", "c serves", "all as promised",
+    ]  # fmt: skip
+    for outcome in two_at_once():
+        lines = iter(outcome.stdout.splitlines())
+        for words in expected:
+            assert any(words in line for line in lines), f"no {words!r} in its place: {outcome}"
+
+
+def test_a_node_that_dies_by_itself(start: Start) -> None:
+    demo = start()
+    demo.tells("kill -9 a, the owner")
+    os.kill(demo.nodes()["c"], signal.SIGKILL)
+    assert_broken(demo.outcome(), "(c ended by itself, with -9; .*|a request to c failed .*)")
+
+
+def test_a_node_that_stands_still(start: Start) -> None:
+    demo = start("import chucky.demo_nodes; chucky.demo_nodes.ANSWER_S = 0.5")
+    demo.tells("kill -9 a, the owner")
+    os.kill(demo.nodes()["b"], signal.SIGSTOP)
+    assert_broken(demo.outcome(), "b tells its status: .* is silent; .*")
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("d.TIMEOUT_MS, d.LATE_MS = 1000, -1", r"late \(promised: 1,000 to 999\); .*"),
+        ("of = d.config; d.config = lambda _: of(1000)", r"early \(promised: 5,000 to 5,100\)"),
+    ],
+    ids=["late", "early"],
+)
+def test_a_failover_at_another_time(start: Start, before: str, told: str) -> None:
+    demo = start(f"import chucky.demo as d; {before}")
+    assert_broken(demo.outcome(), rf"b served 1,[\d]+ ms after the kill, too {told}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_all_of_it(start: Start, number: signal.Signals) -> None:
+    # A shell may have let the tests ignore it.
+    demo = start(f"import signal; signal.signal({number:d}, signal.default_int_handler)")
+    demo.tells("start c")
+    assert demo.nodes().keys() >= {"a", "b"}
+    demo.process.send_signal(number)
+    outcome = demo.outcome()
+    assert (outcome.code, outcome.stderr, outcome.left) == (128 + number, "", [])
+
+
+def test_no_node_outlives_a_demo_that_is_killed(start: Start) -> None:
+    demo = start()
+    demo.tells("start c")
+    assert demo.nodes()
+    demo.process.kill()
+    until(lambda: not demo.nodes(), "the nodes are gone")
