@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any, assert_never
 
-from chucky import __version__, config, cookie, daemon_reload, facts, report
+from chucky import __version__, config, cookie, daemon_addresses, daemon_reload, facts, report
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.daemon_options import Options, parse_options
-from chucky.errors import ChuckyError, ConfigError
+from chucky.errors import EXIT_TEMPORARY, ChuckyError, ConfigError
 from chucky.messages import Answer, Ask, Beacon, Epoch, Message
 from chucky.names import Address, NodeName
 from chucky.net import systemd
@@ -34,8 +34,6 @@ from chucky.net.links import Links
 from chucky.net.service import FactService, Nobody, Relay, Route, Serve
 from chucky.settings import Settings
 
-LINK_PORT = Settings().node.port  # where a node's links are when nothing else is known
-
 _log = logging.getLogger("chucky")
 
 
@@ -45,8 +43,8 @@ def clock_ms() -> int:
 
 
 def new_incarnation() -> int:
-    """Return a random number that is higher for a later start (docs/decisions/0001)."""
-    return int(time.time()) % 2**32 << 32 | secrets.randbits(32)
+    """Return a random number, higher for a later start (docs/decisions/0001)."""
+    return int(time.time()) << 32 | secrets.randbits(32)
 
 
 class Daemon:
@@ -106,7 +104,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._on_reload_signal()))
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
         self.snapshot = self._node.snapshot()
-        self._step(ev.PeersConfigured(self._peer_addresses()))
+        self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
         self._notifier.ready()
         interval_ms = systemd.watchdog_interval_ms()
         if interval_ms is not None:
@@ -271,18 +269,16 @@ class Daemon:
             self._discovery.answer(beacon, to)
             return
         port = self._settings.discovery.port
-        hosts = dict.fromkeys(address.host for address in self._peer_addresses())
+        hosts = dict.fromkeys(
+            address.host for address in daemon_addresses.of_peers(self._settings.discovery)
+        )
         self._discovery.announce(beacon, [Address(host, port) for host in hosts])
-
-    def _peer_addresses(self) -> tuple[Address, ...]:
-        entries = self._settings.discovery.peers
-        return tuple(a for entry in entries for a in config.peer_addresses(entry, LINK_PORT))
 
     def _on_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
         known = self._interfaces
         self._interfaces = {i.index: frozenset(i.addresses) for i in interfaces}
         # An address that became usable counts too: nothing could be heard over it before.
-        came_up = any(_gained(known, i) for i in interfaces)
+        came_up = any(daemon_addresses.gained(known, i) for i in interfaces)
         self._discovery.set_interfaces(self._interfaces)
         port = self._settings.node.port
         addresses = tuple(Address(host, port) for i in interfaces for host in i.addresses)
@@ -320,7 +316,7 @@ class Daemon:
             self._links.key = key
             self._book = facts.FactBook(lines, random.Random())
             self._step(ev.Reloaded(self._settings))
-            self._step(ev.PeersConfigured(self._peer_addresses()))
+            self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
         finally:
             self._notifier.ready()
         done = [*warnings, "reloaded the config, the cookie and the facts"]
@@ -336,7 +332,7 @@ class Daemon:
             case {"command": "nodes"}:
                 yield {"nodes": [str(n.name) for n in self.snapshot.nodes if n.state == "up"]}
             case {"command": "applications"}:
-                runs = self.snapshot.serve_until_ms is not None
+                runs = self.snapshot.owner == self._name
                 yield {"applications": [self._settings.distributed.application] if runs else []}
             case {"command": "fact"}:
                 yield {"fact": await self._service.request()}
@@ -349,26 +345,12 @@ class Daemon:
                 raise ChuckyError(f"chuckyd {__version__} does not know {request!r:.200}")
 
     async def _connect(self, text: str) -> ac.ConnectDone:
-        """Dial the host part of NODE[:PORT]; without a port, where a node's links usually are."""
-        node, _, port = text.rpartition(":")
-        if not port.isdecimal():
-            node, port = text, ""
-        name = NodeName.parse(node, self._name.host)
-        host = name.host.strip("[]")
-        entry = f"[{host}]" if ":" in host else host
-        addresses = config.peer_addresses(f"{entry}:{port}" if port else entry, LINK_PORT)
+        name, addresses = daemon_addresses.of_node(text, self._name.host)
         self._requests += 1
         done: asyncio.Future[ac.ConnectDone] = asyncio.get_running_loop().create_future()
         self._connects[self._requests] = done
         self._step(ev.ConnectRequested(self._requests, addresses, name))
         return await done
-
-
-def _gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:
-    if interface.index not in known:
-        return True
-    before = known[interface.index]
-    return before is not None and not before.issuperset(interface.addresses)
 
 
 async def _run(options: Options) -> int:
@@ -389,13 +371,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         return asyncio.run(_run(options))
-    except ConfigError as error:
-        for problem in error.problems:
-            _log.error("%s: %s", error.where, problem)
-        return error.exit_code
     except ChuckyError as error:
-        _log.error("%s", error)
-        return error.exit_code
+        problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+        where = f"{error.where}: " if isinstance(error, ConfigError) else ""
+        for problem in problems:
+            _log.error("%s%s", where, problem)
+        return max(error.exit_code, EXIT_TEMPORARY)  # what is no config's fault may pass
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Addresses as people write them and as interfaces come to have them."""
+
+from chucky import config
+from chucky.names import Address, NodeName
+from chucky.net.interfaces import Interface
+from chucky.settings import Discovery, Node
+
+LINK_PORT = Node().port  # where a node's links are when nothing else is known
+
+
+def of_peers(discovery: Discovery) -> tuple[Address, ...]:
+    """Return where the configured peers may be."""
+    return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, LINK_PORT))
+
+
+def of_node(text: str, own_host: str) -> tuple[NodeName, tuple[Address, ...]]:
+    """Return the name in NODE[:PORT] and where it may be: its host part, and without a port where
+    a node's links usually are. Raises NodeNameError or ConfigError."""
+    node, _, port = text.rpartition(":")
+    if not port.isdecimal():
+        node, port = text, ""
+    name = NodeName.parse(node, own_host)
+    return name, config.peer_addresses(f"{name.host}:{port}" if port else name.host, LINK_PORT)
+
+
+def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:
+    """Return whether the interface is new, or has an address that it had not.
+
+    `known`: the addresses before, by index; None where they were not known yet.
+    """
+    if interface.index not in known:
+        return True
+    before = known[interface.index]
+    return before is not None and not before.issuperset(interface.addresses)
