@@ -149,7 +149,8 @@ class Daemon:
         owned = (snapshot.owner, snapshot.epoch)
         if owned != self._since[0]:
             self._since = (owned, time.time())
-        self._service.note_epoch(Epoch(snapshot.highest, NodeName("", "")))
+        if snapshot.highest is not None:
+            self._service.note_epoch(snapshot.highest)
         self._service.changed()
         if snapshot.sentence != self._status:
             self._status = snapshot.sentence
@@ -205,24 +206,21 @@ class Daemon:
     # The application.
 
     def _prepare(self) -> None:
-        """Load the facts; with standby = "relay", bind the port that a standby answers on too."""
-        try:
-            lines = facts.load(self._settings.facts.file)
-            if self._settings.facts.standby == "relay":
-                self._service.bind()
-        except ChuckyError as error:
-            self._step(ev.ApplicationFailed(str(error)))
-            return
-        self._book = facts.FactBook(lines, random.Random())
-        self._step(ev.ApplicationReady())
+        """Do all but serve. With standby = "relay" the port is bound whatever the facts are."""
+        self._step(self._load(self._settings.facts.standby == "relay") or ev.ApplicationReady())
 
     def _start_application(self, epoch: Epoch) -> None:
+        self._step(self._load(bind=True) or ev.ApplicationStarted(epoch))
+
+    def _load(self, bind: bool) -> ev.ApplicationFailed | None:
+        """Bind the port, read the facts; return what failed."""
         try:
-            self._service.bind()
+            if bind:
+                self._service.bind()
+            self._book = facts.FactBook(facts.load(self._settings.facts.file), random.Random())
         except ChuckyError as error:
-            self._step(ev.ApplicationFailed(str(error)))
-        else:
-            self._step(ev.ApplicationStarted(epoch))
+            return ev.ApplicationFailed(str(error))
+        return None
 
     def _pick(self) -> str:
         return self._book.pick()

@@ -84,7 +84,7 @@ class Status:
     synced: bool = False
     able: bool = False  # could start the application now
     stopping: bool = False
-    highest: int = 0  # the highest epoch number heard of
+    highest: Epoch | None = None  # the highest epoch heard of
     running: Epoch | None = None
     starting: Epoch | None = None
     ready: Epoch | None = None  # has got ready to succeed the owner of this epoch

@@ -58,6 +58,7 @@ class Gone:
     heard_ms: int
     ended_ms: int
     dead: bool = False  # its host refused a dial after its link had ended
+    asked_by_ms: int | None = None  # until when the dial that asks whether it lives is waited for
 
 
 @dataclass(slots=True)
@@ -154,7 +155,7 @@ class Membership:
         self.refused.pop(link.name, None)
         at = link.address if link.dialled else None
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
-        self.emit(Report(Level.DEBUG, f"link with {link.name} at {link.address} is up"))
+        self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up"))
 
     def _meet_namesake(self, link: Link) -> None:
         """A node of this name answered: this very one, or another whose uptime must be heard."""
@@ -176,11 +177,12 @@ class Membership:
         if name == self.me and why is Ended.PROTOCOL:
             self.contacts.itself(id)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
-        if contact is not None and contact.name is not None and why is Ended.REFUSED:
-            gone = self.gone.get(contact.name)
+        gone = self.gone.get(contact.name) if contact is not None and contact.name else None
+        if contact is not None and gone is not None and contact.began_ms >= gone.ended_ms:
+            gone.asked_by_ms = None
             # Rule 4: refused where its link was, and only after that link itself ended.
-            if gone is not None and contact.dial_address == contact.addresses[0]:
-                gone.dead = contact.began_ms >= gone.ended_ms
+            if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:
+                gone.dead = True
         self._namesakes.pop(id, None)
         self._newcomers.pop(id, None)
         link = self.by_id(id)
@@ -206,8 +208,12 @@ class Membership:
     def _end(self, link: Link, heard: bool, now_ms: int) -> None:
         """Forget a link in use; whoever waits for its name comes in."""
         del self.links[link.name]
-        self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
+        gone = self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
         self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
+        if heard and not link.leaving and self.contacts.addresses(link.name):
+            gone.asked_by_ms = now_ms + self.settings.tick_time_ms
+        how = "left" if link.leaving else "ended its link" if heard else "is silent"
+        self.emit(Report(Level.INFO, f"{link.name} {how}: it is down"))
         self.link_ended(link, heard)
         newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
         if newcomer is not None:

@@ -30,7 +30,8 @@ from chucky.core.membership import TOLD_TEXT, Link, Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Snapshot
 from chucky.core.startup import Look, Sync
-from chucky.core.verdict import DownView, PeerView, View, decide, held, holders
+from chucky.core.verdict import decide
+from chucky.core.view import DownView, PeerView, View, held, holders
 from chucky.errors import EXIT_TEMPORARY
 from chucky.messages import (
     Goodbye,
@@ -187,7 +188,7 @@ class Node:
     def _hear(self, link: Link, status: Status, now_ms: int) -> None:
         """Take what a peer's Status says of ownerships."""
         own, records = self._own, self._own.records
-        own.highest = max(own.highest, status.highest)
+        own.heard_of(status.highest)
         if status.running is not None:
             own.heard_of(status.running)
             records.running(status.running, link.incarnation, status.tick, now_ms)
@@ -316,7 +317,7 @@ class Node:
                 PeerView(k.name, k.incarnation, k.status) for k in self._members.links.values()
             ),
             down={
-                name: DownView(g.heard_ms, g.incarnation if g.dead else None)
+                name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
                 for name, g in self._members.gone.items()
             },
         )

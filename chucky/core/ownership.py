@@ -59,7 +59,7 @@ class Ownership:
         self.incarnation = incarnation
         self.application = application
         self.records = Records()
-        self.highest = 0
+        self.highest: Epoch | None = None
         self.running: Epoch | None = None
         self.starting: Epoch | None = None
         self.naming: Naming | None = None
@@ -91,9 +91,14 @@ class Ownership:
         """Whether the application could start here now."""
         return self.prepared and self.stop_by_ms is None
 
-    def heard_of(self, epoch: Epoch) -> None:
-        """Remember the highest epoch number heard of."""
-        self.highest = max(self.highest, epoch.number)
+    def heard_of(self, epoch: Epoch | None) -> None:
+        """Remember the highest epoch heard of."""
+        if epoch is not None and (self.highest is None or epoch > self.highest):
+            self.highest = epoch
+
+    def _new_epoch(self) -> Epoch:
+        self.highest = Epoch(1 if self.highest is None else self.highest.number + 1, self.me)
+        return self.highest
 
     def apply(self, verdict: Verdict, tick: int, now_ms: int) -> bool:
         """Carry out a verdict; return whether anything changed. `tick` is that of our next Status,
@@ -185,8 +190,7 @@ class Ownership:
         if self.naming is not None:
             self.records.released(self.naming.epoch)
             self.naming = None
-        self.highest += 1
-        self.starting = Epoch(self.highest, self.me)
+        self.starting = self._new_epoch()
         self._emit(StartApplication(self.starting))
 
     def _stop(self) -> Epoch:
@@ -217,8 +221,7 @@ class Ownership:
         self.naming = None
 
     def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:
-        self.highest += 1
-        self.running = Epoch(self.highest, self.me)
+        self.running = self._new_epoch()
         self.records.runs_here(self.running, self.incarnation, tick, now_ms)
 
 

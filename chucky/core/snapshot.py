@@ -36,7 +36,7 @@ class Snapshot:
     synced: bool
     serve_until_ms: int | None  # when set, this node serves until then, on its own clock
     relay: int | None  # the link that requests go over: the owner's, or one that hears the owner
-    highest: int
+    highest: Epoch | None  # heard of
     nodes: tuple[NodeState, ...]
 
 

@@ -49,7 +49,7 @@ done
 chroot "$1" systemctl enable systemd-networkd
 """
 
-# The process that is the lab. On $1, its name, hang its cgroup and nothing else outside.
+# The process that is the lab: $1 names its cgroup, $2 its network. It lives until its stdin ends.
 HOLD = """
 set -e
 mount -t tmpfs tmpfs /run

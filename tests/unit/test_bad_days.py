@@ -15,7 +15,7 @@ from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
 from tests.unit.cluster import Cluster
 
-SEEDS = 40
+SEEDS = 16
 EVENTS = 25
 HEALED_MS = 500  # S1 and L5: from here on after a heal
 LONGEST_BACKOFF_MS = 61_000

@@ -4,6 +4,7 @@ import pytest
 
 from chucky.core import events as ev
 from chucky.core.node import Node
+from chucky.messages import Epoch
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
@@ -320,7 +321,11 @@ def test_a_stopping_owner_hands_over_without_the_timeout() -> None:
     assert cluster.run_until(lambda: cluster.serving == "b") <= 20
     cluster.run(100)
     assert cluster.hosts["a"].exit == (0, "stopped") and cluster.most_served() == 1
-    assert cluster.log("b")[-2:] == ["b@h is taking over a@h", "Application is started on b@h"]
+    assert cluster.log("b")[-3:] == [
+        "b@h is taking over a@h",
+        "Application is started on b@h",
+        "a@h left: it is down",
+    ]
 
 
 def test_a_stopping_owner_alone_stops_at_once() -> None:
@@ -533,6 +538,19 @@ def test_a_restarted_node_whose_old_link_is_silent_gets_in_after_the_tick_time()
     cluster.start("a")
     assert cluster.run_until(lambda: cluster.serving == "a") <= TICK_TIME_MS + 500
     assert cluster.most_served() == 1
+
+
+def test_an_owner_that_yielded_a_higher_epoch_to_goes_on_above_it() -> None:
+    # (1, a) and (1, b): the same number, but a relay throws away what is below (1, b).
+    cluster = Cluster(linear())
+    cluster.cut("a", "b")
+    cluster.start("a", "b")
+    cluster.run(1000)
+    cluster.heal()
+    cluster.run(1000)
+    assert cluster.serving == "a"
+    epoch = cluster.snapshot("a").epoch
+    assert epoch is not None and epoch > Epoch(1, name("b"))
 
 
 def test_connect_answers_true_and_false() -> None:
