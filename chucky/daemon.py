@@ -323,7 +323,8 @@ class Daemon:
         return done
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Answer one request on the control socket."""
+        """Answer one request on the control socket, as of now."""
+        self._step(ev.Wake())
         match request:
             case {"command": "status"}:
                 yield report.status(self.snapshot, self._settings, self._since[1])

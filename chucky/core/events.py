@@ -11,11 +11,11 @@ from chucky.settings import Settings
 class Ended(Enum):
     """How a dial or a link ended."""
 
-    REFUSED = "connection refused"  # the host lives, nobody listens there
-    UNREACHED = "no answer"  # no route, or abandoned after the connect time
-    COOKIE = "the cookies differ"
-    PROTOCOL = "it does not speak our protocol"
-    CLOSED = "the connection ended"
+    REFUSED = "connection refused: the host is up, no node listens there"
+    UNREACHED = "no answer: check the address and the network"
+    COOKIE = "the cookies differ: copy the cookie of one machine to the other"
+    PROTOCOL = "it does not speak our protocol: is it the link port of another node?"
+    CLOSED = "the connection ended in the handshake"
 
 
 @dataclass(frozen=True, slots=True)

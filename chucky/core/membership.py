@@ -193,7 +193,7 @@ class Membership:
         self, id: int, name: NodeName | None, at: Address | None, now_ms: int
     ) -> None:
         who = str(name or at or "a node of unknown name")
-        if name is not None:
+        if name not in (None, self.me):
             known = self.refused.get(name)
             if len(self.refused) < REFUSALS or known is not None:
                 self.refused[name] = (at, now_ms)

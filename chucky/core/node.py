@@ -236,7 +236,7 @@ class Node:
             connected = name is not None and wanted in (None, name)
             if connected or not dials:
                 del self._connects[request]
-                sentence = why if name is None else f"{name} is connected"
+                sentence = f"{wanted}: {why}" if name is None else f"{name} is connected"
                 self._out.append(ConnectDone(request, connected, sentence))
 
     # Settling: all that follows from what is known now.

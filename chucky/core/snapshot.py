@@ -169,7 +169,7 @@ def _nodes(
             nodes.tier(name),
             "self" if name == members.me else "up" if link else "down",
             name == owner,
-            link.address if link else next(iter(members.contacts.addresses(name)), None),
+            next(iter(members.contacts.addresses(name)), link.address if link else None),
             None if heard_ms is None else now_ms - heard_ms,
             differing.get(name, ()),
         )

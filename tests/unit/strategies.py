@@ -55,7 +55,7 @@ statuses = st.builds(
     st.booleans(),
     st.booleans(),
     st.booleans(),
-    numbers,
+    st.none() | epochs,
     st.none() | epochs,
     st.none() | epochs,
     st.none() | epochs,
