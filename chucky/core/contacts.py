@@ -39,6 +39,11 @@ class Contact:
     backoff_ms: int = 0
     turn: int = 0
 
+    @property
+    def unproven(self) -> bool:
+        """Whether only a beacon speaks for it."""
+        return not self.proven and not self.configured
+
     def next_address(self) -> Address:
         """Return where to dial now: the best known address each second time."""
         rest = self.addresses[1:]
@@ -137,20 +142,23 @@ class Contacts:
             contact.next_ms = max(now_ms, contact.began_ms + self._jitter(REDIAL_MS))
         return contact
 
-    def itself(self, link: int) -> None:
-        """That dial reached this very node: never dial there again."""
+    def itself(self, link: int, now_ms: int) -> None:
+        """That dial reached this very node, or so it seems: do not dial there again soon."""
         contact = self._dials.pop(link, None)
         if contact is not None:
             contact.dial = None
-            contact.addresses = [a for a in contact.addresses if a != contact.dial_address]
+            if contact.configured:  # an administrator's word: another node may come to live there
+                contact.next_ms = now_ms + self._jitter(BACKOFF_LIMIT_MS)
+            else:
+                contact.addresses = [a for a in contact.addresses if a != contact.dial_address]
 
     def due(self, linked: set[NodeName], now_ms: int) -> Iterator[tuple[int, Address]]:
         """Yield the dials that are due, as (new link id, address); they count as begun."""
-        unproven = sum(not c.proven for c in self._dials.values())
+        unproven = self._unproven_dials()
         for contact in self._idle(linked):
             if contact.next_ms > now_ms:
                 continue
-            if not contact.proven and not contact.configured:
+            if contact.unproven:
                 if unproven >= MAX_UNPROVEN_DIALS:
                     continue
                 unproven += 1
@@ -171,9 +179,9 @@ class Contacts:
 
     def deadline(self, linked: set[NodeName]) -> int | None:
         """When the next dial is due."""
-        if sum(not c.proven for c in self._dials.values()) >= MAX_UNPROVEN_DIALS:
-            return None  # a dial that ends is an event
-        return min((c.next_ms for c in self._idle(linked)), default=None)
+        full = self._unproven_dials() >= MAX_UNPROVEN_DIALS  # a dial that ends is an event
+        idle = (c.next_ms for c in self._idle(linked) if not (full and c.unproven))
+        return min(idle, default=None)
 
     def forget_strangers(self, linked: set[NodeName], now_ms: int) -> list[NodeName]:
         """Drop silent contacts that never proved themselves, and unlisted ones long gone; return
@@ -202,8 +210,12 @@ class Contacts:
         for contact in (*self._named.values(), *self._configured.values()):
             if contact.dial is None and contact.addresses and contact.name not in linked:
                 # A configured address whose node is known is dialled under that node's name.
-                if not contact.configured or contact.name is None:
+                known = self._named.get(contact.name) if contact.name else None
+                if known is None or known is contact or contact.addresses[0] not in known.addresses:
                     yield contact
+
+    def _unproven_dials(self) -> int:
+        return sum(c.unproven for c in self._dials.values())
 
     def _has_room(self) -> bool:
         return sum(not c.proven for c in self._named.values()) < MAX_UNPROVEN

@@ -13,7 +13,8 @@ from chucky.core.actions import Action, Announce, Close, Dial, Level, Report, Se
 from chucky.core.contacts import Contact, Contacts
 from chucky.core.events import Ended
 from chucky.core.startup import Look
-from chucky.messages import Beacon, Hello, Member, NameTaken, Status
+from chucky.core.view import held
+from chucky.messages import Beacon, Heard, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -116,7 +117,7 @@ class Membership:
         """A handshake is done: take the link, let it wait, or close it."""
         self.look.handshake_ended(new.id)
         if new.name == self.me:
-            self._meet_namesake(new)
+            self._meet_namesake(new, now_ms)
             return
         old = self.links.get(new.name)
         if old is None:
@@ -124,13 +125,17 @@ class Membership:
         elif old.leaving:
             self.emit(Close(old.id))
             self._end(old, True, now_ms)
-            self._take(new)
+            self.link_up(new, now_ms)  # a newcomer may have taken the place
         elif old.incarnation != new.incarnation:
             # Rule 10: if the first still speaks, and in answer to this very tick, it stays.
             self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
             new.probe_tick = self.tick + 1
             for other in [n for n in self._newcomers.values() if n.name == new.name]:
-                self._drop_newcomer(other)
+                if other.incarnation != new.incarnation:
+                    self._drop_newcomer(other)
+                else:  # the same node has dialled twice
+                    del self._newcomers[other.id]
+                    self.emit(Close(other.id))
             self._newcomers[new.id] = new
         elif self._keeps(old, new):
             self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
@@ -143,10 +148,11 @@ class Membership:
         """Whether of two links with the same incarnation the old one is kept.
 
         Nodes that dial each other at once must both keep the same one: that dialled by the
-        greater name. Otherwise a peer dials only when it has lost the old link.
+        greater name. Of two that one of them dialled (over two addresses, on request, or since it
+        had lost the old one) both keep the newer.
         """
         if old.dialled == new.dialled:
-            return new.dialled
+            return False
         return old.dialled == (self.me > old.name)
 
     def _take(self, link: Link) -> None:
@@ -157,15 +163,15 @@ class Membership:
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
         self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up"))
 
-    def _meet_namesake(self, link: Link) -> None:
+    def _meet_namesake(self, link: Link, now_ms: int) -> None:
         """A node of this name answered: this very one, or another whose uptime must be heard."""
         if link.incarnation == self.incarnation:
-            self.contacts.itself(link.id)
+            self.contacts.itself(link.id, now_ms)
             self.emit(Close(link.id))
         else:
             self.contacts.came_up(link.id, link.name, self.listed(link.name), None)
             self._namesakes[link.id] = link
-            self._say_hello(link, 0)
+            self._say_hello(link, now_ms)
 
     def link_down(
         self, id: int, why: Ended, name: NodeName | None, at: Address | None, now_ms: int
@@ -175,7 +181,7 @@ class Membership:
         if why is Ended.COOKIE:
             self._report_cookie(id, name, at, now_ms)
         if name == self.me and why is Ended.PROTOCOL:
-            self.contacts.itself(id)  # the handshake found itself at the other end
+            self.contacts.itself(id, now_ms)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
         gone = self.gone.get(contact.name) if contact is not None and contact.name else None
         if contact is not None and gone is not None and contact.began_ms >= gone.ended_ms:
@@ -279,6 +285,15 @@ class Membership:
                 self._drop_newcomer(newcomer)
         return link
 
+    def hears(self, now_ms: int) -> Iterator[Heard]:
+        """Yield the holders that this node hears itself."""
+        for link in self.links.values():
+            what = held(link.status) if link.status else None
+            age_ms = max(0, now_ms - link.heard_ms)
+            # Rule 6 says "now": what was heard before this node slept is no news.
+            if link.status is not None and what is not None and age_ms < self.settings.tick_time_ms:
+                yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
+
     def stalled(self, now_ms: int) -> None:
         """This node itself was not running: hear the others before judging their silence."""
         for link in (*self.links.values(), *self._newcomers.values()):
@@ -287,12 +302,13 @@ class Membership:
     def settle(self, now_ms: int) -> None:
         """Do what is due: end silent links, dial, say hello to those who have not heard it."""
         silent_ms = now_ms - self.settings.tick_time_ms
-        for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
-            self.emit(Close(link.id))
-            self._end(link, False, now_ms)
+        # The newcomers first: one that is silent itself must not take the place of a silent link.
         for newcomer in [n for n in self._newcomers.values() if n.alive_ms <= silent_ms]:
             del self._newcomers[newcomer.id]
             self.emit(Close(newcomer.id))
+        for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
+            self.emit(Close(link.id))
+            self._end(link, False, now_ms)
         for name in self.contacts.forget_strangers(set(self.links), now_ms):
             self.gone.pop(name, None)
         for id, address in list(self.contacts.due(set(self.links), now_ms)):

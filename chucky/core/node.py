@@ -31,11 +31,10 @@ from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Snapshot
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import decide
-from chucky.core.view import DownView, PeerView, View, held, holders
+from chucky.core.view import DownView, PeerView, View, holders
 from chucky.errors import EXIT_TEMPORARY
 from chucky.messages import (
     Goodbye,
-    Heard,
     Hello,
     Holds,
     NameTaken,
@@ -184,6 +183,8 @@ class Node:
                 link = self._members.by_id(id)
                 if link is not None:
                     link.leaving = True
+                    if link.status is not None and link.status.running is not None:
+                        self._own.records.released(link.status.running)  # it stops, then says so
 
     def _hear(self, link: Link, status: Status, now_ms: int) -> None:
         """Take what a peer's Status says of ownerships."""
@@ -194,7 +195,12 @@ class Node:
             records.running(status.running, link.incarnation, status.tick, now_ms)
         for sign in status.signs:
             own.heard_of(sign.epoch)
-            if (sign.epoch.node, sign.incarnation) != (self._me, self._incarnation):
+            if (sign.epoch.node, sign.incarnation) == (self._me, self._incarnation):
+                continue
+            if sign.epoch == own.running:
+                # An earlier start of this node had this very epoch: go on above it.
+                own.heard_of(dataclasses.replace(sign.epoch, number=sign.epoch.number + 1))
+            else:
                 records.merge(sign, now_ms)
         for heard in status.hears:
             own.heard_of(heard.epoch)
@@ -359,7 +365,7 @@ class Node:
     def _status(self, now_ms: int) -> Status:
         own = self._own
         tick = self._members.tick + 1
-        hears = tuple(self._hears(now_ms))
+        hears = tuple(self._members.hears(now_ms))
         if own.running is not None:
             own.records.runs_here(own.running, self._incarnation, tick, now_ms)
         listed = self._settings.distributed.nodes.tier(self._me) is not None
@@ -380,14 +386,6 @@ class Node:
             signs=own.records.signs(now_ms),
             hears=hears,
         )
-
-    def _hears(self, now_ms: int) -> Iterator[Heard]:
-        for link in self._members.links.values():
-            what = held(link.status) if link.status else None
-            if what is not None:
-                assert link.status is not None
-                age_ms = max(0, now_ms - link.heard_ms)
-                yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
 
     def _exit(self, code: int, sentence: str) -> None:
         for link in self._members.links.values():

@@ -37,6 +37,7 @@ BACKOFF_MS = 1000  # doubled with each failure in a row
 PREPARE_LIMIT_MS = 5_000  # a port that is freed, a file that is back: look often, it costs a bind
 FAILURE_LIMIT_MS = 60_000  # an application that fails while it runs moves at most once a minute
 PROVEN_MS = 60_000  # having run this long, its earlier failures are forgotten
+EPOCH_LIMIT = 2**63  # half of the codec's numbers: no peer, however ill, can use them up
 STOP_LIMIT_MS = 5_000  # rule 5: how long a stopping owner waits for a successor
 
 
@@ -93,8 +94,9 @@ class Ownership:
 
     def heard_of(self, epoch: Epoch | None) -> None:
         """Remember the highest epoch heard of."""
-        if epoch is not None and (self.highest is None or epoch > self.highest):
-            self.highest = epoch
+        if epoch is not None and epoch.number < EPOCH_LIMIT:
+            if self.highest is None or epoch > self.highest:
+                self.highest = epoch
 
     def _new_epoch(self) -> Epoch:
         self.highest = Epoch(1 if self.highest is None else self.highest.number + 1, self.me)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from chucky.messages import End, Epoch, Naming, Sign
 from chucky.names import NodeName
 
-# A cluster has one ownership, and one more for each part of a partition that healed just now.
+# A cluster has one ownership, one more for each part of a partition that healed just now, and some
+# that ended.
 MAX_RECORDS = 8
+MAX_AGE_MS = 2**40  # 35 years: an age that is told on and on stays within the codec's 2^64
 
 
 @dataclass(slots=True)
@@ -38,20 +40,17 @@ class Records:
 
     def runs_here(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
         """This very node runs it; `tick` is that of its next Status."""
-        self.running(epoch, incarnation, tick, now_ms)
-        self._records[epoch].heard_ms = now_ms
+        self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+        self._tidy(epoch)
 
     def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
         """A tick in which this ownership runs was heard from its owner itself."""
         record = self._records.get(epoch)
         if record is None:
             self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
-            self._bound()
         elif record.end < End.NAMED and tick > record.tick:
             record.tick, record.end, record.heard_ms = tick, End.RUNNING, now_ms
-        # An owner that runs a new epoch does not run its former one.
-        for other in [e for e in self._records if e.node == epoch.node and e < epoch]:
-            del self._records[other]
+        self._tidy(epoch)
 
     def ended(self, epoch: Epoch, now_ms: int) -> None:
         """The link to its owner ended, or its application failed: this was its last tick."""
@@ -75,7 +74,7 @@ class Records:
 
     def merge(self, sign: Sign, now_ms: int) -> None:
         """A peer reports what it knows of an ownership; it never makes a known sign younger."""
-        heard_ms = now_ms - sign.age_ms
+        heard_ms = now_ms - min(sign.age_ms, MAX_AGE_MS)
         record = self._records.get(sign.epoch)
         if record is None:
             if any(r.epoch > sign.epoch and r.end is not End.RELEASED for r in self):
@@ -96,11 +95,15 @@ class Records:
             record.heard_ms = min(record.heard_ms, heard_ms)
 
     def succeed(self, alive: Collection[Epoch]) -> None:
-        """Forget what is older than the highest ownership that is heard to run now."""
-        if alive:
-            highest = max(alive)
-            for epoch in [e for e in self._records if e < highest and e not in alive]:
-                del self._records[epoch]
+        """No vacancy comes of what is older than the highest ownership that is heard to run now.
+
+        One that stopped in good order is remembered: a slow peer may still say that it runs.
+        """
+        for record in [r for r in self if alive and r.epoch < max(alive) and r.epoch not in alive]:
+            if record.end >= End.NAMED:
+                record.end = End.RELEASED
+            else:
+                del self._records[record.epoch]
 
     def signs(self, now_ms: int) -> tuple[Sign, ...]:
         """What to report of them."""
@@ -112,6 +115,13 @@ class Records:
             for r in sorted(self, key=lambda r: r.epoch)
         )  # fmt: skip
 
+    def _tidy(self, epoch: Epoch) -> None:
+        """An owner that runs a new epoch does not run its former one."""
+        for other in [e for e in self._records if e.node == epoch.node and e < epoch]:
+            del self._records[other]
+        self._bound()
+
     def _bound(self) -> None:
         while len(self._records) > MAX_RECORDS:
-            del self._records[min(self._records)]
+            least = min(self, key=lambda r: (r.end is not End.RELEASED, r.epoch))
+            del self._records[least.epoch]

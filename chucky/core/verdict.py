@@ -128,7 +128,8 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
     if gone and asked and not others:
         return Resume() if view.able and view.stop_by_ms is None else Release()
-    waits = [t for t in (until_ms, view.stop_by_ms) if t is not None]
+    # Its silence may be proven already, while a peer has not yet been asked: that is an event.
+    waits = [t for t in (until_ms, view.stop_by_ms) if t is not None and t > view.now_ms]
     return Hold(f"waiting for {naming.successor} to start", min(waits, default=None))
 
 
@@ -206,10 +207,12 @@ def _vacant(view: View) -> Verdict:
             return Hold(f"waiting for {record.successor} to say whether it starts")
         if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
             lost = record
-    # L2: the lost owner that is back waits for nobody. Its failed application is another matter.
+    # L2: the lost owner that is back waits for nobody. One whose application failed here waits
+    # like the others, but where they never may (timeout is inf) it is back with its application.
     back = (
         lost is not None
-        and (lost.epoch.node == view.me and lost.incarnation != view.incarnation)
+        and lost.epoch.node == view.me
+        and (lost.incarnation != view.incarnation or view.timeout_ms is None)
         and lost.end < End.NAMED
     )
     if lost is not None and not back:

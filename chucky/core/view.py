@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from chucky.core.vacancy import Record
-from chucky.messages import Epoch, Heard, Holds, Naming, Status
+from chucky.messages import End, Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName
 from chucky.priority import PriorityList
 
@@ -82,8 +82,10 @@ class View:
 def holders(view: View) -> Iterator[Heard]:
     """Yield everyone who holds the application, as heard directly or by a peer that is up.
 
-    What a peer says of itself outweighs what another one heard of it.
+    What a peer says of itself outweighs what another one heard of it, and so does what is known of
+    the end of an ownership.
     """
+    stopped = {(r.epoch, r.incarnation) for r in view.records if r.end >= End.NAMED}
     direct = {p.name for p in view.peers if p.status is not None}
     for peer in view.peers:
         if peer.status is None:
@@ -92,7 +94,8 @@ def holders(view: View) -> Iterator[Heard]:
         if own is not None:
             yield Heard(own[1], peer.incarnation, own[0], peer.status.digest, 0)
         for heard in peer.status.hears:
-            if heard.epoch.node != view.me and heard.epoch.node not in direct:
+            stale = heard.holds is Holds.RUNNING and (heard.epoch, heard.incarnation) in stopped
+            if heard.epoch.node != view.me and heard.epoch.node not in direct and not stale:
                 yield heard
 
 

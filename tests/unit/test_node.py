@@ -1,14 +1,30 @@
 """Whole nodes on a virtual clock: each rule of the design as a short story."""
 
+import dataclasses
+
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from chucky.core import events as ev
 from chucky.core.node import Node
-from chucky.messages import Epoch
+from chucky.messages import (
+    End,
+    Epoch,
+    Heard,
+    Holds,
+    Message,
+    NameTaken,
+    Naming,
+    Sign,
+    Status,
+)
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
-from tests.unit.cluster import Cluster, name
+from chucky.wire.codec import decode, encode
+from tests.unit.cluster import Cluster, Host, name
 
 A, B, C = map(NodePattern, "abc")
 ALL = (A, B, C)
@@ -573,3 +589,195 @@ def test_joining_through_one_member_links_all() -> None:
     cluster.run(30)
     up = {str(n.name) for n in cluster.snapshot("c").nodes if n.state == "up"}
     assert up == {"a@h", "b@h"}
+
+
+# Schedules that once broke something.
+
+
+def test_a_silent_successor_is_waited_for_while_a_peer_has_not_been_asked() -> None:
+    cluster = running(Cluster(linear()), "b")
+    cluster.start("a")
+    cluster.run_until(lambda: cluster.snapshot("b").phase == "yielding")
+    cluster.freeze("a")
+    cluster.run(900)
+    cluster.start("c")
+    cluster.run_until(
+        lambda: any(n.name == name("c") and n.state == "up" for n in cluster.snapshot("b").nodes)
+    )
+    cluster.freeze("c")  # linked, and says nothing
+    cluster.run(300)
+    assert cluster.snapshot("b").phase == "yielding"
+    cluster.run_until(lambda: cluster.serving == "b", TICK_TIME_MS)
+
+
+def test_a_newcomer_and_the_link_it_waits_for_fall_silent_together() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.power_off("b")
+    cluster.run(5)
+    cluster.start("b")
+    cluster.run(20)
+    cluster.power_off("b")
+    cluster.run(2)
+    cluster.freeze("a")
+    cluster.run(600)
+    cluster.thaw("a")
+    cluster.run(3000)
+    assert {str(n.name): n.state for n in cluster.snapshot("a").nodes}["b@h"] == "down"
+
+
+def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.power_off("b")
+    cluster.run(5)
+    cluster.start("b")
+    cluster.give("b", ev.PeersConfigured((cluster.hosts["a"].address,)))
+    cluster.run(2000)
+    assert cluster.hosts["b"].exit is None
+    assert {str(n.name): n.state for n in cluster.snapshot("b").nodes}["a@h"] == "up"
+
+
+def test_a_node_dialled_over_two_addresses_keeps_its_link() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.give("b", ev.ConnectRequested(1, (cluster.hosts["a"].address,)))
+    cluster.run(3000)
+    assert cluster.log("b")[-1] == "connect: True"
+    assert not any("down" in line for short in "ab" for line in cluster.log(short))
+
+
+def test_of_two_of_one_name_that_meet_late_the_first_stays() -> None:
+    cluster = Cluster(settings())
+    cluster.cut("a", "c")
+    cluster.start("a")
+    cluster.run(5000)
+    namesakes(cluster)
+    cluster.run(5000)
+    cluster.heal()
+    cluster.run(1500)
+    assert cluster.hosts["c"].exit is not None and cluster.hosts["c"].exit[0] == 75
+    assert cluster.hosts["a"].exit is None and cluster.serving == "a"
+
+
+def test_an_owner_that_leaves_since_its_name_is_taken_leaves_no_vacancy() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.give("a", ev.MessageReceived(0, NameTaken(Address("10.0.0.9", 4041))))
+    assert cluster.hosts["a"].exit is not None and cluster.hosts["a"].exit[0] == 75
+    assert cluster.run_until(lambda: cluster.serving == "b") <= 20
+
+
+def test_what_a_sleeper_heard_long_ago_moves_nothing() -> None:
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    cluster.freeze("c")
+    cluster.power_off("a")
+    cluster.run_until(lambda: cluster.serving == "b")
+    cluster.run(2000)
+    changes = len(cluster.owners)
+    cluster.thaw("c")  # its link with a looks alive for half a tick time
+    cluster.run(5000)
+    assert cluster.serving == "b" and len(cluster.owners) == changes
+
+
+def test_a_restarted_owner_does_not_go_on_under_the_epoch_of_its_former_start() -> None:
+    cluster = running(Cluster(linear()), "a", "b")
+    cluster.run(20_000)  # the ticks of the first start are far above those of the second
+    cluster.cut("a", "b")
+    cluster.kill("a")
+    cluster.start("a")  # alone: nobody tells it which epochs there were
+    cluster.run(1000)
+    assert cluster.serving == "a"
+    cluster.heal()
+    cluster.run(6000)
+    cluster.power_off("a")
+    took_ms = cluster.run_until(lambda: cluster.serving == "b")
+    assert 5000 - 250 <= took_ms <= 5000 + 50
+
+
+def test_with_timeout_inf_a_failed_application_is_retried_where_it_failed() -> None:
+    cluster = running(Cluster(settings(timeout_ms=None)), "b", "c")
+    cluster.hosts["b"].serving = None
+    cluster.give("b", ev.ApplicationFailed("broken"))
+    assert cluster.run_until(lambda: cluster.serving != "") <= 1050
+    assert cluster.serving == "b"
+
+
+def test_the_back_off_of_contacts_is_that_of_strangers_only() -> None:
+    """A node that is gone for an hour is met again as soon as it is back."""
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.power_off("b")
+    cluster.run(3_600_000)
+    cluster.start("b")
+    assert cluster.run_until(lambda: cluster.snapshot("b").owner == name("a")) <= 500
+
+
+_NAMES = st.sampled_from([name(s) for s in "abcd"])
+_NUMBERS = st.sampled_from([0, 1, 2, 3, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1])
+_EPOCHS = st.builds(Epoch, _NUMBERS, _NAMES)
+_MAYBE = st.none() | _EPOCHS
+_STATUSES = st.builds(
+    Status,
+    _NUMBERS,
+    _NUMBERS,
+    st.sampled_from([settings().digest, b""]),
+    st.just("odd"),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    _MAYBE,
+    _MAYBE,
+    _MAYBE,
+    _MAYBE,
+    st.none() | st.builds(Naming, _EPOCHS, _NAMES, _NUMBERS, _NUMBERS),
+    st.lists(
+        st.builds(
+            Sign, _EPOCHS, _NUMBERS, _NUMBERS, st.sampled_from(End), _NUMBERS, _NAMES, _NUMBERS
+        ),
+        max_size=12,
+    ).map(tuple),
+    st.lists(
+        st.builds(Heard, _EPOCHS, _NUMBERS, st.sampled_from(Holds), st.just(b""), _NUMBERS),
+        max_size=5,
+    ).map(tuple),
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("bc"), _STATUSES, st.sampled_from([0, 1, 250])), max_size=8)
+)
+@hypothesis_settings(deadline=None, max_examples=150)
+def test_nothing_that_a_peer_says_raises(said: list[tuple[str, Status, int]]) -> None:
+    cluster = EncodingCluster(settings(timeout_ms=1000))
+    cluster.start("a")
+    cluster.run(300)
+    for link, short in ((-1, "b"), (-2, "c")):
+        cluster.give("a", ev.LinkUp(link, name(short), 7, Address("10.0.0.9", 50000)))
+    for number, (short, status, wait_ms) in enumerate(said):
+        tick = max(status.tick, number)
+        status = dataclasses.replace(status, tick=tick)
+        cluster.give("a", ev.MessageReceived(-1 if short == "b" else -2, status))
+        cluster.run(wait_ms)
+    cluster.run(3000)
+    assert cluster.hosts["a"].exit is None
+
+
+class EncodingCluster(Cluster):
+    """One that encodes what is sent: a message that cannot be is a failure."""
+
+    def _send(self, host: Host, link: int, message: Message) -> None:
+        assert decode(encode(message)) == message
+
+
+class SlowCluster(Cluster):
+    """What c sends comes late."""
+
+    def _send(self, host: Host, link: int, message: Message) -> None:
+        if host.short == "c":
+            self._later(60, lambda: super(SlowCluster, self)._send(host, link, message))
+        else:
+            super()._send(host, link, message)
+
+
+def test_a_slow_peer_that_still_hears_the_old_owner_stops_nobody() -> None:
+    cluster = running(SlowCluster(linear()), "a", "b", "c")
+    cluster.give("a", ev.ShutdownRequested())
+    cluster.run(3000)
+    assert [who for _, who in cluster.owners if who] == [("a",), ("b",)]

@@ -1,0 +1,192 @@
+"""Contacts: what a stranger's beacon can cost, and when whom to dial."""
+
+import pytest
+
+from chucky.core.contacts import (
+    BACKOFF_LIMIT_MS,
+    MAX_ADDRESSES,
+    MAX_UNPROVEN,
+    MAX_UNPROVEN_DIALS,
+    NOBODY_THERE_MS,
+    REDIAL_MS,
+    UNLISTED_MS,
+    UNPROVEN_MS,
+    Contacts,
+)
+from chucky.core.events import Ended
+from chucky.names import Address, NodeName
+from tests.unit.cluster import name
+
+ME, A, B = map(name, "mab")
+AT = Address("10.0.0.1", 4041)
+
+
+def contacts() -> Contacts:
+    return Contacts(ME, seed=1)
+
+
+def at(number: int) -> Address:
+    return Address(f"10.0.{number // 250}.{number % 250 + 1}", 4041)
+
+
+def wait_ms(known: Contacts, now_ms: int) -> int:
+    due_ms = known.deadline(set())
+    assert due_ms is not None
+    return due_ms - now_ms
+
+
+def test_beacons_cost_few_contacts_and_few_dials() -> None:
+    known = contacts()
+    for number in range(10_000):
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+    assert len(known.names()) == MAX_UNPROVEN
+    assert len(list(known.due(set(), 0))) == MAX_UNPROVEN_DIALS
+    assert list(known.due(set(), 0)) == []
+    assert known.deadline(set()) is None  # the end of a dial is an event
+
+
+def test_beacons_of_one_name_cost_few_addresses_and_never_the_best() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    for number in range(100):
+        known.hint(A, at(number + 7), True, 0)
+    assert len(known.addresses(A)) == MAX_ADDRESSES and known.addresses(A)[0] == AT
+
+
+def test_beacons_cannot_speed_up_the_dials_of_one_name() -> None:
+    known = contacts()
+    known.hint(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.ended(link, Ended.UNREACHED, 5)
+    known.hint(A, at(9), True, 6)
+    assert list(known.due(set(), REDIAL_MS * 8 // 10 - 1)) == []
+
+
+def test_strangers_do_not_hold_up_members_or_configured_addresses() -> None:
+    known = contacts()
+    for number in range(MAX_UNPROVEN):
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+    assert len(list(known.due(set(), 0))) == MAX_UNPROVEN_DIALS
+    known.told(A, AT, True, 0)
+    known.configure((at(900),), 0)
+    assert known.deadline(set()) == 0
+    assert {address for _, address in known.due(set(), 0)} == {AT, at(900)}
+
+
+def test_configured_addresses_do_not_hold_up_a_node_that_calls() -> None:
+    known = contacts()
+    known.configure(tuple(at(n) for n in range(2 * MAX_UNPROVEN_DIALS)), 0)
+    assert len(list(known.due(set(), 0))) == 2 * MAX_UNPROVEN_DIALS  # all powered off
+    known.hint(A, AT, True, 1)
+    assert [address for _, address in known.due(set(), 1)] == [AT]
+
+
+def test_silent_strangers_are_forgotten_and_listed_members_never() -> None:
+    known = contacts()
+    known.hint(A, AT, True, 0)
+    known.told(B, at(2), True, 0)
+    known.told(name("z"), at(3), False, 0)
+    assert known.forget_strangers(set(), UNPROVEN_MS - 1) == []
+    assert known.forget_strangers(set(), UNPROVEN_MS) == [A]
+    assert known.forget_strangers(set(), UNLISTED_MS) == [name("z")]
+    assert known.forget_strangers(set(), 10**9) == [] and known.names() == (B,)
+
+
+def test_a_listed_node_is_redialled_every_250_ms_give_or_take_a_fifth() -> None:
+    known, now_ms, waits = contacts(), 0, set()
+    known.told(A, AT, True, 0)
+    for _ in range(200):
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, Ended.UNREACHED, now_ms + 2)
+        waits.add(wait_ms(known, now_ms))
+        now_ms += wait_ms(known, now_ms)
+    assert 200 <= min(waits) < 210 and 290 < max(waits) <= 300
+
+
+@pytest.mark.parametrize(
+    ("listed", "why"),
+    [(True, Ended.COOKIE), (True, Ended.PROTOCOL), (False, Ended.UNREACHED)],
+)
+def test_a_refused_cookie_and_an_unlisted_node_back_off(listed: bool, why: Ended) -> None:
+    known, now_ms, waits = contacts(), 0, []
+    known.told(A, AT, listed, 0)
+    for _ in range(10):
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, why, now_ms)
+        waits.append(wait_ms(known, now_ms))
+        now_ms += waits[-1]
+    for number, waited_ms in enumerate(waits):
+        wanted_ms = min(1000 * 2**number, BACKOFF_LIMIT_MS)
+        assert wanted_ms * 8 // 10 <= waited_ms <= wanted_ms * 12 // 10
+
+
+def test_a_link_ends_the_back_off() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    for now_ms in (0, 100_000, 200_000):
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, Ended.COOKIE, now_ms)
+    known.came_up(-1, A, True, None)
+    known.lost(A, at_once=True, now_ms=200_001)
+    assert known.deadline(set()) == 200_001
+
+
+def test_a_node_that_left_is_not_dialled_at_once() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.came_up(-1, A, True, None)
+    known.lost(A, at_once=False, now_ms=100)
+    assert known.deadline(set()) == 100 + NOBODY_THERE_MS
+
+
+def test_a_linked_node_is_not_dialled() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    assert list(known.due({A}, 0)) == [] and known.deadline({A}) is None
+
+
+def test_the_best_address_is_dialled_each_second_time() -> None:
+    known, dialled = contacts(), []
+    for address in (AT, at(7), at(8)):
+        known.told(A, address, True, 0)
+    for now_ms in range(0, 6000, 1000):
+        ((link, address),) = known.due(set(), now_ms)
+        known.ended(link, Ended.UNREACHED, now_ms)
+        dialled.append(address)
+    assert dialled[::2] == [AT] * 3 and set(dialled[1::2]) == {at(7), at(8)}
+
+
+def test_a_configured_address_is_dialled_under_its_node_s_name_once_known() -> None:
+    known = contacts()
+    known.configure((AT,), 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(link, A, False, AT)
+    assert list(known.due({A}, 10_000)) == []
+    known.lost(A, at_once=True, now_ms=20_000)
+    assert [address for _, address in known.due(set(), 20_000)] == [AT]  # once
+
+
+def test_a_configured_address_is_dialled_though_its_node_was_forgotten() -> None:
+    known = contacts()
+    known.configure((AT,), 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(link, A, False, AT)
+    known.lost(A, at_once=True, now_ms=0)
+    assert known.forget_strangers(set(), UNLISTED_MS) == [A]
+    assert [address for _, address in known.due(set(), UNLISTED_MS)] == [AT]
+
+
+def test_a_configured_address_that_is_this_node_is_asked_again_a_minute_later() -> None:
+    known = contacts()
+    known.configure((AT,), 0)
+    ((link, _),) = known.due(set(), 0)
+    known.itself(link, 0)
+    assert BACKOFF_LIMIT_MS * 8 // 10 <= wait_ms(known, 0) <= BACKOFF_LIMIT_MS * 12 // 10
+
+
+def test_an_address_where_another_node_lives_now_is_dropped() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(link, B, True, AT)
+    assert known.addresses(A) == () and known.addresses(B) == (AT,)

@@ -1,0 +1,219 @@
+"""Membership: of several links with one name, which stays; every order of events."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from chucky.core import actions as ac
+from chucky.core.events import Ended
+from chucky.core.membership import ANSWERS_PER_S, REFUSALS, Link, Membership
+from chucky.core.startup import Look
+from chucky.messages import Beacon, Hello, NameTaken, Status
+from chucky.names import Address, NodeName
+from chucky.settings import Settings
+from tests.unit.cluster import name
+
+SETTINGS = Settings()
+TICK_TIME_MS = SETTINGS.tick_time_ms
+A, B = name("a"), name("b")
+
+
+def at(node: NodeName) -> Address:
+    return Address(f"10.0.0.{ord(node.name)}", 4041)
+
+
+@dataclass
+class End:
+    """One node's membership, and what it asked for."""
+
+    me: NodeName
+    incarnation: int = 10
+    out: list[ac.Action] = field(default_factory=list)
+    taken: list[Address] = field(default_factory=list)
+    ended: list[tuple[int, bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.members = Membership(
+            SETTINGS, self.me, self.incarnation, Look(TICK_TIME_MS), 0, self.out.append,
+            self.taken.append, lambda link, heard: self.ended.append((link.id, heard)),
+        )  # fmt: skip
+
+    def up(self, id: int, peer: NodeName, incarnation: int = 10, now_ms: int = 0) -> None:
+        self.members.link_up(Link(id, peer, incarnation, at(peer), now_ms, now_ms), now_ms)
+
+    @property
+    def closed(self) -> list[int]:
+        return [a.link for a in self.out if isinstance(a, ac.Close)]
+
+    @property
+    def told(self) -> list[int]:
+        return [
+            a.link for a in self.out if isinstance(a, ac.Send) and isinstance(a.message, NameTaken)
+        ]
+
+    def in_use(self, peer: NodeName) -> int | None:
+        link = self.members.links.get(peer)
+        return None if link is None else link.id
+
+
+def status(tick: int, echo: int = 0) -> Status:
+    return Status(tick, echo, SETTINGS.digest, "standby")
+
+
+@pytest.mark.parametrize("first_at_a", [0, 1])
+@pytest.mark.parametrize("first_at_b", [0, 1])
+def test_simultaneous_dials_keep_the_same_link_at_both_ends(
+    first_at_a: int, first_at_b: int
+) -> None:
+    """Wire 0 is a's dial (1 at a, -1 at b), wire 1 is b's (-1 at a, 1 at b): b's stays."""
+    a, b = End(A), End(B)
+    ids = {0: (1, -1), 1: (-1, 1)}
+    for wire in (first_at_a, 1 - first_at_a):
+        a.up(ids[wire][0], B)
+    for wire in (first_at_b, 1 - first_at_b):
+        b.up(ids[wire][1], A)
+    assert (a.in_use(B), b.in_use(A)) == ids[1]
+    assert (a.closed, b.closed) == ([1], [-1])
+
+
+def test_simultaneous_dials_survive_that_the_peer_closes_the_loser_first() -> None:
+    a = End(A)
+    a.up(1, B)
+    a.members.link_down(1, Ended.CLOSED, None, None, 5)  # b has seen both already
+    assert a.in_use(B) is None and a.ended == [(1, True)]
+    a.up(-1, B)
+    assert a.in_use(B) == -1 and a.closed == []
+
+
+def test_two_dials_of_one_node_keep_the_newer_at_both_ends() -> None:
+    a, b = End(A), End(B)
+    for number in (1, 2):
+        a.up(number, B)
+        b.up(-number, A)
+    assert (a.in_use(B), b.in_use(A)) == (2, -2)
+    assert (a.closed, b.closed) == ([1], [-1])
+
+
+def test_a_peer_that_lost_the_link_gets_in_at_once() -> None:
+    b = End(B)
+    b.up(-1, A)
+    b.up(-2, A)  # the half-open first one has not been heard to end
+    assert b.in_use(A) == -2 and b.closed == [-1] and not b.told
+
+
+def test_a_second_of_one_name_waits_and_is_refused_when_the_first_speaks() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    b.up(-2, A, incarnation=11)
+    assert b.in_use(A) == -1 and b.closed == []
+    b.members.status(-1, status(1, echo=0), 5)  # sent before our tick 1: proves nothing
+    assert b.told == []
+    b.members.status(-1, status(2, echo=1), 6)
+    assert b.in_use(A) == -1 and b.told == [-2] and b.closed == [-2]
+
+
+def test_a_second_of_one_name_replaces_a_silent_first() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    b.up(-2, A, incarnation=11, now_ms=500)
+    b.members.settle(
+        TICK_TIME_MS,
+    )
+    assert b.in_use(A) == -2 and b.closed == [-1] and b.ended == [(-1, False)] and not b.told
+
+
+def test_a_second_of_one_name_replaces_a_first_whose_link_ends() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    b.up(-2, A, incarnation=11)
+    b.members.link_down(-1, Ended.CLOSED, None, None, 5)
+    assert b.in_use(A) == -2 and b.ended == [(-1, True)] and not b.told
+
+
+def test_a_silent_newcomer_does_not_replace_a_silent_first() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    b.up(-2, A, incarnation=11)
+    b.members.settle(TICK_TIME_MS)
+    assert b.in_use(A) is None and sorted(b.closed) == [-2, -1]
+    assert all(deadline > TICK_TIME_MS for deadline in b.members.deadlines())
+
+
+def test_a_third_of_one_name_refuses_the_second() -> None:
+    b = End(B)
+    for number, incarnation in ((-1, 10), (-2, 11), (-3, 12)):
+        b.up(number, A, incarnation)
+    assert b.told == [-2] and b.in_use(A) == -1
+
+
+def test_a_newcomer_that_dials_twice_is_one_newcomer() -> None:
+    b = End(B)
+    for number, incarnation in ((-1, 10), (-2, 11), (-3, 11)):
+        b.up(number, A, incarnation)
+    assert b.told == [] and b.closed == [-2] and b.in_use(A) == -1
+
+
+def test_one_that_is_leaving_makes_room_at_once() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    b.up(-2, A, incarnation=11)
+    b.members.links[A].leaving = True
+    b.up(-3, A, incarnation=11)
+    assert b.in_use(A) == -3 and sorted(b.closed) == [-2, -1]
+
+
+@pytest.mark.parametrize("mine_ms, theirs_ms, first", [(5000, 100, True), (100, 5000, False)])
+def test_of_two_of_one_name_the_one_up_longer_stays(
+    mine_ms: int, theirs_ms: int, first: bool
+) -> None:
+    a = End(A, incarnation=99)
+    a.up(-1, A, incarnation=1, now_ms=mine_ms)
+    (sent,) = [x.message for x in a.out if isinstance(x, ac.Send)]
+    assert isinstance(sent, Hello) and sent.uptime_ms == mine_ms
+    a.members.hello(-1, Hello("", theirs_ms, 4041, (), ()), mine_ms)
+    assert (a.told == [-1]) is first and (a.taken == [at(A)]) is not first
+
+
+def test_of_two_of_one_name_started_at_once_the_lower_incarnation_stays() -> None:
+    for incarnation, first in ((1, True), (3, False)):
+        a = End(A, incarnation)
+        a.up(-1, A, incarnation=2, now_ms=300)
+        a.members.hello(-1, Hello("", 900, 4041, (), ()), 300)
+        assert (a.taken == []) is first
+
+
+def test_a_dial_that_reached_this_node_is_closed() -> None:
+    a = End(A)
+    a.up(1, A)
+    assert a.closed == [1] and a.members.links == {} and a.taken == []
+
+
+def test_a_status_is_news_once_and_in_order() -> None:
+    b = End(B)
+    b.up(-1, A)
+    assert b.members.status(-1, status(5), 1) is not None
+    assert b.members.status(-1, status(5), 2) is None
+    assert b.members.status(-1, status(4), 3) is None
+    assert b.members.status(-9, status(6), 4) is None  # a link that is no more
+
+
+def test_beacons_are_answered_so_many_times_a_second() -> None:
+    b = End(B)
+    for number in range(100):
+        b.members.beacon(Beacon(NodeName(f"n{number}", "h"), 1, 4041, True), at(A), 500)
+    assert len([x for x in b.out if isinstance(x, ac.Announce)]) == ANSWERS_PER_S
+    b.members.beacon(Beacon(A, 1, 4041, True), at(A), 1000)
+    assert len([x for x in b.out if isinstance(x, ac.Announce)]) == ANSWERS_PER_S + 1
+
+
+def test_refused_names_are_few_and_said_once() -> None:
+    b = End(B)
+    for number in range(100):
+        for _ in range(2):
+            who = NodeName(f"n{number % REFUSALS}", "h")
+            b.members.link_down(-number - 1, Ended.COOKIE, who, at(A), 0)
+    b.members.link_down(-500, Ended.COOKIE, NodeName("other", "h"), at(A), 0)
+    assert len(b.members.refused) == REFUSALS
+    said = [x for x in b.out if isinstance(x, ac.Report)]
+    assert len(said) == REFUSALS + 1
+    assert said[0].sentence == "** Connection attempt from disallowed node n0@h **"

@@ -1,0 +1,146 @@
+"""Records: everyone counts from the same sign of life, however the reports come in."""
+
+import itertools
+
+import pytest
+
+from chucky.core.vacancy import MAX_AGE_MS, MAX_RECORDS, Record, Records
+from chucky.messages import End, Epoch, Naming, Sign
+from tests.unit.cluster import name
+
+A, B, C = map(name, "abc")
+E1 = Epoch(1, A)
+
+
+def sign(tick: int, end: End, age_ms: int, epoch: Epoch = E1) -> Sign:
+    return Sign(epoch, 7, tick, end, age_ms)
+
+
+def only(records: Records) -> Record:
+    (record,) = records
+    return record
+
+
+def test_a_tick_in_which_it_runs_renews_it_and_an_old_one_does_not() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.running(E1, 7, 6, 1250)
+    records.running(E1, 7, 6, 1300)
+    records.running(E1, 7, 4, 1400)
+    assert (only(records).tick, only(records).heard_ms) == (6, 1250)
+
+
+def test_reports_give_the_same_record_in_every_order() -> None:
+    """The age is that of the highest tick; its end counts more; the older report of one wins."""
+    reports = [
+        sign(5, End.RUNNING, 900),
+        sign(6, End.RUNNING, 500),
+        sign(6, End.ENDED, 300),
+        sign(6, End.ENDED, 310),
+    ]
+    for order in itertools.permutations(reports):
+        records = Records()
+        for report in order:
+            records.merge(report, 10_000)
+        assert only(records) == Record(E1, 7, 6, End.ENDED, 9690)
+
+
+def test_two_that_tell_each_other_never_make_it_younger() -> None:
+    one, other = Records(), Records()
+    one.running(E1, 7, 5, 1000)
+    for now_ms in range(1010, 6000, 10):
+        for told in one.signs(now_ms):
+            other.merge(told, now_ms + 3)
+        for told in other.signs(now_ms):
+            one.merge(told, now_ms + 3)
+    assert only(one).heard_ms == 1000 and 1000 <= only(other).heard_ms <= 1003
+
+
+def test_the_end_of_the_link_is_its_last_tick_and_counts_once() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.ended(E1, 1100)
+    records.ended(E1, 2000)
+    assert (only(records).end, only(records).heard_ms) == (End.ENDED, 1100)
+    records.running(E1, 7, 6, 3000)  # it was only the link
+    assert (only(records).end, only(records).heard_ms) == (End.RUNNING, 3000)
+
+
+def test_what_was_named_or_released_runs_no_more() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.named(Naming(E1, B, 8, 44))
+    assert (only(records).end, only(records).successor) == (End.NAMED, B)
+    records.running(E1, 7, 6, 2000)
+    assert (only(records).end, only(records).heard_ms) == (End.NAMED, 1000)
+    records.released(E1)
+    records.merge(sign(9, End.NAMED, 0), 3000)
+    assert only(records).end is End.RELEASED
+
+
+def test_a_report_of_the_end_outweighs_a_higher_tick() -> None:
+    records = Records()
+    records.running(E1, 7, 9, 1000)
+    records.merge(Sign(E1, 7, 5, End.NAMED, 0, B, 8), 2000)
+    assert (only(records).end, only(records).successor_incarnation) == (End.NAMED, 8)
+
+
+def test_a_new_epoch_of_an_owner_ends_its_former_one() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.running(Epoch(3, A), 7, 6, 1100)
+    assert only(records).epoch == Epoch(3, A)
+
+
+def test_one_that_was_succeeded_is_no_news() -> None:
+    records = Records()
+    records.running(Epoch(2, B), 8, 5, 1000)
+    records.merge(sign(9, End.ENDED, 0), 1100)
+    assert only(records).epoch == Epoch(2, B)
+
+
+def test_succession_forgets_what_was_lost_and_remembers_what_was_stopped() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.running(Epoch(2, B), 8, 5, 1000)
+    records.named(Naming(Epoch(2, B), C, 9, 44))
+    records.succeed(())
+    assert len(list(records)) == 2
+    records.running(Epoch(3, C), 9, 5, 1000)
+    records.succeed({Epoch(3, C)})
+    assert [(r.epoch.number, r.end) for r in records] == [(2, End.RELEASED), (3, End.RUNNING)]
+
+
+def test_an_older_one_that_runs_as_well_is_kept() -> None:
+    records = Records()
+    records.running(E1, 7, 5, 1000)
+    records.running(Epoch(2, B), 8, 5, 1000)
+    records.succeed({E1, Epoch(2, B)})
+    assert len(list(records)) == 2
+
+
+def test_they_are_few_and_what_stopped_goes_first() -> None:
+    records = Records()
+    for number in range(1, MAX_RECORDS + 1):
+        records.running(Epoch(number, name(f"n{number}")), 7, 5, 1000)
+    records.released(Epoch(4, name("n4")))
+    records.running(Epoch(99, A), 7, 5, 1000)
+    assert [r.epoch.number for r in records] == [1, 2, 3, 5, 6, 7, 8, 99]
+    records.running(Epoch(100, B), 7, 5, 1000)
+    assert [r.epoch.number for r in records] == [2, 3, 5, 6, 7, 8, 99, 100]
+
+
+def test_what_runs_here_can_be_told_whatever_others_report() -> None:
+    records = Records()
+    for number in range(10, 30):
+        records.merge(sign(1, End.ENDED, 0, Epoch(number, name(f"n{number}"))), 1000)
+    records.runs_here(Epoch(2, B), 8, 5, 1000)  # far below all of them
+    assert len(list(records)) <= MAX_RECORDS
+
+
+@pytest.mark.parametrize("age_ms", [0, 5, 2**64 - 1])
+def test_ages_that_are_told_stay_numbers_that_can_be_told(age_ms: int) -> None:
+    records = Records()
+    records.merge(sign(1, End.RUNNING, age_ms), 1000)
+    (told,) = records.signs(2000)
+    assert told.age_ms == min(age_ms, MAX_AGE_MS) + 1000

@@ -1,0 +1,411 @@
+"""decide(View): each rule of the design as rows of a table, view in, verdict out."""
+
+import dataclasses
+
+import pytest
+
+from chucky.core.vacancy import Record
+from chucky.core.verdict import (
+    Advance,
+    GetReady,
+    Hold,
+    Name,
+    Release,
+    Resume,
+    Start,
+    Succeed,
+    Succeeded,
+    Verdict,
+    Yield,
+    decide,
+)
+from chucky.core.view import DownView, PeerView, View, holders
+from chucky.messages import End, Epoch, Heard, Holds, Naming, Sign, Status
+from chucky.names import NodePattern
+from chucky.priority import PriorityList
+from tests.unit.cluster import name
+
+A, B, C, D, Z = map(name, "abcdz")
+LIST = PriorityList(
+    ((NodePattern("a"),), (NodePattern("b"), NodePattern("c")), (NodePattern("d"),))
+)
+MINE, OTHER = b"mine", b"other"
+NOW_MS = 100_000
+TIMEOUT_MS, TICK_TIME_MS = 5000, 1000
+INCARNATIONS = {A: 10, B: 20, C: 30, D: 40, Z: 5}
+
+
+def status(**said: object) -> Status:
+    """What a listed, synced, able standby says, but for `said`."""
+    standby = Status(50, 50, MINE, "standby", listed=True, synced=True, able=True)
+    return dataclasses.replace(standby, **said)  # type: ignore[arg-type]
+
+
+def peer(node: object, **said: object) -> PeerView:
+    return PeerView(node, INCARNATIONS[node], status(**said))  # type: ignore[index, arg-type]
+
+
+def view(**seen: object) -> View:
+    """What b sees: alone, synced, able, nothing known, but for `seen`."""
+    alone = View(
+        me=B, incarnation=20, nodes=LIST, digest=MINE, timeout_ms=TIMEOUT_MS,
+        tick_time_ms=TICK_TIME_MS, takeover=True, takeover_delay_ms=0, now_ms=NOW_MS,
+        up_since_ms=0, listening=False, synced=True, able=True, stop_by_ms=None, highest=None,
+        running=None, starting=None, naming=None, naming_tick=0, ready_sent_ms={},
+    )  # fmt: skip
+    return dataclasses.replace(alone, **seen)  # type: ignore[arg-type]
+
+
+def lost(node: object = A, ago_ms: int = 0, **known: object) -> Record:
+    """The record of an owner last heard `ago_ms` ago."""
+    epoch = Epoch(1, node)  # type: ignore[arg-type]
+    record = Record(epoch, INCARNATIONS[node], 9, End.RUNNING, NOW_MS - ago_ms)  # type: ignore[index]
+    return dataclasses.replace(record, **known)  # type: ignore[arg-type]
+
+
+def heard(epoch: Epoch, holds: Holds = Holds.RUNNING, digest: bytes = MINE) -> Heard:
+    return Heard(epoch, INCARNATIONS[epoch.node], holds, digest, 0)
+
+
+E1, E3, E5 = Epoch(1, A), Epoch(3, B), Epoch(5, A)
+STOP_MS = NOW_MS + 4000
+
+OWNER = {
+    "alone": ({}, Hold()),
+    "6: a better tier runs": ({"peers": (peer(A, running=E5),)}, Yield(A)),
+    "6: a worse tier runs": ({"peers": (peer(D, running=Epoch(2, D)),)}, Hold()),
+    "6: an equal tier runs, older": ({"peers": (peer(C, running=Epoch(2, C)),)}, Yield(C)),
+    "6: an equal tier runs, younger": ({"peers": (peer(C, running=Epoch(4, C)),)}, Hold()),
+    "6: an equal epoch number, by name": ({"peers": (peer(C, running=Epoch(3, C)),)}, Hold()),
+    "6: a better tier that an up peer hears": ({"peers": (peer(C, hears=(heard(E5),)),)}, Yield(A)),
+    "6: one that a peer hears, but is known to have stopped": (
+        {"peers": (peer(C, hears=(heard(E1),)),), "records": (lost(end=End.RELEASED),)},
+        Hold(),
+    ),
+    "6: takeover = false, older": (
+        {"takeover": False, "peers": (peer(D, running=Epoch(2, D)),)},
+        Yield(D),
+    ),
+    "6: takeover = false, younger": ({"takeover": False, "peers": (peer(A, running=E5),)}, Hold()),
+    "6: an observer's list has it in no tier": ({"peers": (peer(Z, running=Epoch(2, Z)),)}, Hold()),
+    "6: a better tier that only starts": ({"peers": (peer(A, starting=E5),)}, Hold()),
+    "8: another digest, younger": ({"peers": (peer(A, running=E5, digest=OTHER),)}, Hold()),
+    "8: another digest, older": (
+        {"peers": (peer(D, running=Epoch(2, D), digest=OTHER),)},
+        Yield(D),
+    ),
+    "6: heard of a higher epoch": ({"highest": E5}, Advance()),
+    "6: of one as high, of a later name": ({"highest": Epoch(3, C)}, Advance()),
+    "6: of its own": ({"highest": E3}, Hold()),
+    "6: of a higher one, while another runs": (
+        {"highest": Epoch(5, D), "peers": (peer(D, running=Epoch(5, D)),)},
+        Hold(),
+    ),
+    "6: of a higher one, while it listens": ({"highest": E5, "listening": True}, Hold()),
+    "5: a better tier is ready": ({"peers": (peer(A, ready=E3),)}, Name(A, 10, 50)),
+    "5: ready for another epoch": ({"peers": (peer(A, ready=E1),)}, Hold()),
+    "5: ready, but not able any more": ({"peers": (peer(A, ready=E3, able=False),)}, Hold()),
+    "S4: an equal tier is ready": ({"peers": (peer(C, ready=E3),)}, Hold()),
+    "5: takeover = false": ({"takeover": False, "peers": (peer(A, ready=E3),)}, Hold()),
+    "8: lists differ": ({"peers": (peer(A, ready=E3), peer(C, digest=OTHER))}, Hold()),
+    "8: an observer's list differs": (
+        {"peers": (peer(A, ready=E3), peer(Z, digest=OTHER, listed=False))},
+        Name(A, 10, 50),
+    ),
+    "5: stopping, alone": ({"stop_by_ms": STOP_MS}, Release()),
+    "5: stopping, a candidate": ({"stop_by_ms": STOP_MS, "peers": (peer(D),)}, Hold("", STOP_MS)),
+    "5: stopping, one that is stopping too": (
+        {"stop_by_ms": STOP_MS, "peers": (peer(D, stopping=True),)},
+        Release(),
+    ),
+    "5: stopping, only an observer": ({"stop_by_ms": STOP_MS, "peers": (peer(Z),)}, Release()),
+    "5: stopping, the best that is ready": (
+        {"stop_by_ms": STOP_MS, "peers": (peer(D, ready=E3), peer(C, ready=E3))},
+        Name(C, 30, 50),
+    ),
+    "5: stopping, the time is over": ({"stop_by_ms": NOW_MS, "peers": (peer(D),)}, Release()),
+}
+
+
+@pytest.mark.parametrize("row", OWNER)
+def test_owner(row: str) -> None:
+    seen, verdict = OWNER[row]
+    assert decide(view(running=E3, **seen)) == verdict
+
+
+NAMING = Naming(E3, A, 10, 44)
+WAITS = "waiting for a@h to start"
+STILL_NAMING = Heard(E3, 20, Holds.NAMING, MINE, 0)
+
+YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
+    "the successor has not read the naming": ({"peers": (peer(A, echo=59),)}, Hold(WAITS)),
+    "the successor starts": ({"peers": (peer(A, echo=60, starting=E5),)}, Hold(WAITS)),
+    "the successor serves": ({"peers": (peer(A, running=E5),)}, Succeeded(A)),
+    "somebody serves, as a peer hears": ({"peers": (peer(C, hears=(heard(E5),)),)}, Succeeded(A)),
+    "an older one serves": (
+        {"peers": (peer(A, echo=59), peer(D, running=Epoch(2, D)))},
+        Hold(WAITS),
+    ),
+    "it declines": ({"peers": (peer(A, echo=60),)}, Resume()),
+    "it declines, this node cannot": ({"peers": (peer(A, echo=60),), "able": False}, Release()),
+    "it declines, this node stops": (
+        {"peers": (peer(A, echo=60),), "stop_by_ms": STOP_MS},
+        Release(),
+    ),
+    "it declines, a peer was not asked": (
+        {"peers": (peer(A, echo=60), peer(C, echo=59))},
+        Hold(WAITS),
+    ),
+    "it declines, a peer hears it start": (
+        {"peers": (peer(A, echo=60), peer(C, echo=60, starting=Epoch(5, C)))},
+        Hold(WAITS),
+    ),
+    "it restarted": ({"peers": (PeerView(A, 11, status(echo=60)),)}, Resume()),
+    "it restarted and has said nothing yet": ({"peers": (PeerView(A, 11, None),)}, Hold(WAITS)),
+    "it is dead": ({"down": {A: DownView(NOW_MS - 5, 10)}}, Resume()),
+    "it is silent": (
+        {"down": {A: DownView(NOW_MS - 400, None)}},
+        Hold(WAITS, NOW_MS + TICK_TIME_MS - 400),
+    ),
+    "it is silent for the tick time": ({"down": {A: DownView(NOW_MS - 1000, None)}}, Resume()),
+    "it is silent for long, a peer was not asked": (
+        {"down": {A: DownView(NOW_MS - 1500, None)}, "peers": (peer(C, echo=0),)},
+        Hold(WAITS),
+    ),
+    "an earlier start of it is dead": (
+        {"down": {A: DownView(NOW_MS - 400, 9)}},
+        Hold(WAITS, NOW_MS + TICK_TIME_MS - 400),
+    ),
+    "the time to stop is over": ({"peers": (peer(A),), "stop_by_ms": NOW_MS}, Release()),
+}
+
+
+@pytest.mark.parametrize("row", YIELDING)
+def test_yielding(row: str) -> None:
+    seen, verdict = YIELDING[row]
+    assert decide(view(naming=NAMING, naming_tick=60, **seen)) == verdict
+
+
+def test_a_starting_node_waits_for_its_application() -> None:
+    assert decide(view(starting=E3, peers=(peer(A, running=E5),))) == Hold("starting")
+
+
+TO_ME = Naming(E1, B, 20, 44)
+READY = {44: NOW_MS - 499}
+
+BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
+    "5: named": ({"peers": (peer(A, naming=TO_ME),), "ready_sent_ms": READY}, Succeed(A)),
+    "5: named, half a tick time after ready": (
+        {"peers": (peer(A, naming=TO_ME),), "ready_sent_ms": {44: NOW_MS - 500}},
+        Hold(),
+    ),
+    "5: named, never said ready": ({"peers": (peer(A, naming=TO_ME),)}, Hold()),
+    "5: named, not able": (
+        {"peers": (peer(A, naming=TO_ME),), "ready_sent_ms": READY, "able": False},
+        Hold(),
+    ),
+    "5: an earlier start is named": (
+        {"peers": (peer(A, naming=Naming(E1, B, 19, 44)),), "ready_sent_ms": READY},
+        Hold(),
+    ),
+    "5: another is named": ({"peers": (peer(A, naming=Naming(E1, D, 40, 44)),)}, Hold()),
+    "5: named, but one runs": (
+        {"peers": (peer(A, naming=TO_ME), peer(D, running=E5)), "ready_sent_ms": READY},
+        Hold(),
+    ),
+    "a better one runs": ({"peers": (peer(A, running=E1),)}, Hold()),
+    "S4: an equal one runs": ({"peers": (peer(C, running=Epoch(1, C)),)}, Hold()),
+    "a worse one runs": ({"peers": (peer(D, running=Epoch(1, D)),)}, GetReady(Epoch(1, D))),
+    "a worse one runs, unable": ({"peers": (peer(D, running=Epoch(1, D)),), "able": False}, Hold()),
+    "a worse one runs, takeover = false": (
+        {"peers": (peer(D, running=Epoch(1, D)),), "takeover": False},
+        Hold(),
+    ),
+    "a worse one runs, takeover_delay": (
+        {"peers": (peer(D, running=Epoch(1, D)),), "takeover_delay_ms": NOW_MS + 7},
+        Hold("waiting for takeover_delay", NOW_MS + 7),
+    ),
+    "a worse one runs, a better standby is there": (
+        {"peers": (peer(D, running=Epoch(1, D)), peer(A))},
+        Hold(),
+    ),
+    "a worse one runs, a better standby that cannot": (
+        {"peers": (peer(D, running=Epoch(1, D)), peer(A, able=False))},
+        GetReady(Epoch(1, D)),
+    ),
+    "8: a worse one runs, lists differ": (
+        {"peers": (peer(D, running=Epoch(1, D)), peer(C, digest=OTHER))},
+        Hold(),
+    ),
+    "a worse one runs, heard by a peer only": (
+        {"peers": (peer(C, hears=(heard(Epoch(1, D)),)),)},
+        Hold(),
+    ),
+    "L4: a better one stops": ({"peers": (peer(A, running=E1, stopping=True),)}, GetReady(E1)),
+    "L4: a better one stops, takeover = false": (
+        {"peers": (peer(A, running=E1, stopping=True),), "takeover": False},
+        GetReady(E1),
+    ),
+    "L4: a better one stops, a better standby": (
+        {"me": D, "incarnation": 40, "peers": (peer(A, running=E1, stopping=True), peer(C))},
+        Hold(),
+    ),
+    "one starts": ({"peers": (peer(D, starting=E5),)}, Hold()),
+    "a peer has said nothing yet": (
+        {"peers": (PeerView(C, 30, None),)},
+        Hold("waiting to hear what c@h knows"),
+    ),
+    "1: not synced": ({"synced": False}, Hold()),
+    "1: still looking": ({"listening": True}, Hold()),
+    "an observer": ({"me": Z}, Hold()),
+    "stopping": ({"stop_by_ms": STOP_MS}, Hold()),
+}
+
+
+@pytest.mark.parametrize("row", BESIDE)
+def test_standby_beside_a_holder(row: str) -> None:
+    seen, verdict = BESIDE[row]
+    assert decide(view(**seen)) == verdict
+
+
+LOST = Hold("a@h is lost", NOW_MS + TIMEOUT_MS, vacancy=True)
+NAMED_C = {"end": End.NAMED, "successor": C, "successor_incarnation": 30}
+KNOWN = (Sign(E1, 10, 9, End.NAMED, 0, C, 30),)
+
+VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
+    "2: alone, cold": ({}, Start()),
+    "2: unable": ({"able": False}, Hold()),
+    "2: a better one is able": ({"peers": (peer(A),)}, Hold("standing aside for a@h")),
+    "2: one that ranks before by its name": (
+        {"me": C, "incarnation": 30, "peers": (peer(B),)},
+        Hold("standing aside for b@h"),
+    ),
+    "2: a worse one is able": ({"peers": (peer(D),)}, Start()),
+    "2: a better one that cannot": ({"peers": (peer(A, able=False),)}, Start()),
+    "2: a better one that stops": ({"peers": (peer(A, stopping=True),)}, Start()),
+    "2: a better one still syncs": (
+        {"peers": (peer(A, synced=False),)},
+        Hold("waiting for a@h to be synced"),
+    ),
+    "2: a worse one still syncs": ({"peers": (peer(D, synced=False),)}, Start()),
+    "2: in a vacancy nobody's sync is waited for": (
+        {"peers": (peer(A, synced=False),), "records": (lost(D, 9000),)},
+        Start(D),
+    ),
+    "3: lost just now": ({"records": (lost(),)}, LOST),
+    "3: lost at the timeout": ({"records": (lost(ago_ms=5000),)}, Start(A)),
+    "3: one ms before": (
+        {"records": (lost(ago_ms=4999),)},
+        Hold("a@h is lost", NOW_MS + 1, vacancy=True),
+    ),
+    "3: timeout inf": (
+        {"records": (lost(ago_ms=10**9),), "timeout_ms": None},
+        Hold("a@h is lost", None, vacancy=True),
+    ),
+    "3: it yielded": ({"records": (lost(end=End.RELEASED),)}, Start()),
+    "3: of two the one heard last counts": (
+        {"records": (lost(ago_ms=9000), lost(D, 1000, epoch=Epoch(2, D)))},
+        Hold("d@h is lost", NOW_MS + 4000, vacancy=True),
+    ),
+    "4: timeout 0, silent": (
+        {"records": (lost(ago_ms=10),), "timeout_ms": 0},
+        Hold("a@h is lost", NOW_MS + 990, vacancy=True),
+    ),
+    "4: timeout 0, proven dead": (
+        {
+            "records": (lost(ago_ms=10),),
+            "timeout_ms": 0,
+            "down": {A: DownView(NOW_MS - 10, 10)},
+        },
+        Start(A),
+    ),
+    "4: timeout 0, an earlier start is dead": (
+        {"records": (lost(ago_ms=10),), "timeout_ms": 0, "down": {A: DownView(NOW_MS - 10, 9)}},
+        Hold("a@h is lost", NOW_MS + 990, vacancy=True),
+    ),
+    "4: timeout 0, back without it": (
+        {"records": (lost(ago_ms=10),), "timeout_ms": 0, "peers": (peer(A, able=False),)},
+        Start(A),
+    ),
+    "4: a dial asks whether one lives": (
+        {"down": {D: DownView(NOW_MS, None, NOW_MS + 300)}},
+        Hold("asking whether d@h lives", NOW_MS + 300),
+    ),
+    "4: a dial asked": ({"down": {D: DownView(NOW_MS, None, NOW_MS)}}, Start()),
+    "L2: the lost owner is back": (
+        {"records": (lost(B, 100, incarnation=19),), "peers": (peer(A),)},
+        Start(),
+    ),
+    "L2: it is back, but had named": (
+        {"records": (lost(B, 100, incarnation=19, **NAMED_C),)},
+        Hold("b@h is lost", NOW_MS + 4900, vacancy=True),
+    ),
+    "L7: its own application failed": (
+        {"records": (lost(B, 100, end=End.ENDED),)},
+        Hold("b@h is lost", NOW_MS + 4900, vacancy=True),
+    ),
+    "L7: its own application failed, timeout inf": (
+        {"records": (lost(B, 100, end=End.ENDED),), "timeout_ms": None, "peers": (peer(A),)},
+        Start(),
+    ),
+    "5: named another, of which nothing is known": (
+        {"records": (lost(ago_ms=100, **NAMED_C),)},
+        Hold("a@h is lost", NOW_MS + 4900, vacancy=True),
+    ),
+    "5: named another, which was heard later": (
+        {
+            "records": (lost(ago_ms=4000, **NAMED_C),),
+            "down": {C: DownView(NOW_MS - 1000, None)},
+        },
+        Hold("a@h is lost", NOW_MS + 4000, vacancy=True),
+    ),
+    "5: named another, which does not know yet": (
+        {"records": (lost(ago_ms=100, **NAMED_C),), "peers": (peer(C),)},
+        Hold("waiting for c@h to say whether it starts"),
+    ),
+    "5: named another, which declined": (
+        {"records": (lost(ago_ms=100, **NAMED_C),), "peers": (peer(C, signs=KNOWN),)},
+        Start(),
+    ),
+    "5: named another, which restarted": (
+        {"records": (lost(ago_ms=100, **NAMED_C),), "peers": (PeerView(C, 31, status()),)},
+        Start(),
+    ),
+    "5: named this node, and is gone": (
+        {"records": (lost(end=End.NAMED, successor=B, successor_incarnation=20),)},
+        Start(),
+    ),
+    "8: lists differ, one up longer in both": (
+        {"me": D, "incarnation": 40, "peers": (peer(C, digest=OTHER),)},
+        Hold("standing aside for c@h"),
+    ),
+    "8: lists differ, a better rank is up for less": (
+        {"peers": (PeerView(A, 99, status(digest=OTHER)),)},
+        Start(),
+    ),
+    "8: lists differ, of the same digest too": (
+        {"peers": (PeerView(A, 99, status()), peer(D, digest=OTHER))},
+        Start(),
+    ),
+    "8: lists differ, one that is in neither": (
+        {"peers": (peer(Z, digest=OTHER, listed=False),)},
+        Start(),
+    ),
+    "8: lists differ, one that is in its own only": ({"peers": (peer(Z, digest=OTHER),)}, Start()),
+}
+
+
+@pytest.mark.parametrize("row", VACANT)
+def test_vacancy(row: str) -> None:
+    seen, verdict = VACANT[row]
+    assert decide(view(**seen)) == verdict
+
+
+def test_what_a_peer_says_of_itself_outweighs_what_others_heard() -> None:
+    seen = view(peers=(peer(A), peer(C, hears=(heard(E1), heard(Epoch(2, D)), heard(E3)))))
+    assert [h.epoch.node for h in holders(seen)] == [D]  # a is up and runs nothing; b is itself
+
+
+def test_a_peer_that_has_said_nothing_is_heard_through_others() -> None:
+    seen = view(peers=(PeerView(A, 10, None), peer(C, hears=(heard(E1),))))
+    assert [h.epoch for h in holders(seen)] == [E1]
