@@ -156,12 +156,14 @@ class Membership:
         return old.dialled == (self.me > old.name)
 
     def _take(self, link: Link) -> None:
+        known = link.name in self.links
         self.links[link.name] = link
         self.gone.pop(link.name, None)
         self.refused.pop(link.name, None)
         at = link.address if link.dialled else None
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
-        self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up"))
+        if not known:
+            self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up"))
 
     def _meet_namesake(self, link: Link, now_ms: int) -> None:
         """A node of this name answered: this very one, or another whose uptime must be heard."""

@@ -106,8 +106,9 @@ class Node:
         yield from self._members.deadlines()
         if self._look.goes_on:
             yield self._look.deadline()
-        elif not self._sync.synced and self._sync.deadline_ms is not None:
-            yield self._sync.deadline_ms
+        sync_ms = self._sync.deadline_ms
+        if not self._sync.synced and sync_ms is not None and sync_ms > self._stepped_ms:
+            yield sync_ms
         if self._own.hold.until_ms is not None:
             yield self._own.hold.until_ms
         if self._own.retry_ms is not None:
@@ -255,12 +256,11 @@ class Node:
         if now_ms >= self._next_announce_ms:
             self._next_announce_ms = now_ms + self._announce_wait_ms()
             self._out.append(Announce(asks=False))
-        if self._look.over(now_ms):
-            missing = self._sync.settle(self._formed(), now_ms)
-            if missing is not None:
-                names = ", ".join(map(str, missing.nodes))
-                self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
-                return
+        missing = self._sync.settle(self._formed(), not self._look.over(now_ms), now_ms)
+        if missing is not None:
+            names = ", ".join(map(str, missing.nodes))
+            self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
+            return
         self._decide(now_ms)
         stopped = self._own.stop_by_ms is not None and self._own.state is State.STANDBY
         self._speak(now_ms)

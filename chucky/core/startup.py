@@ -90,15 +90,16 @@ class Sync:
         """The nodes not seen yet, the mandatory ones first."""
         return (*self._mandatory, *self._optional)
 
-    def settle(self, formed: bool, now_ms: int) -> Missing | None:
+    def settle(self, formed: bool, looking: bool, now_ms: int) -> Missing | None:
         """Become synced where that is due; return what is missing when the time is up.
 
-        `formed`: a peer of the same digest is synced, so there is a cluster to join.
+        `formed`: a peer of the same digest is synced, so there is a cluster to join. `looking`: the
+        look goes on; it holds up becoming synced, but not the deadline (S3).
         """
         if not self.synced:
             late = self.deadline_ms is not None and now_ms >= self.deadline_ms
             if formed or not self.awaited or (late and not self._mandatory):
-                self.synced = True
+                self.synced = not looking
             elif late:
                 return Missing(tuple(self._mandatory))
         return None

@@ -72,6 +72,17 @@ def test_a_missing_mandatory_node_ends_the_node_at_the_deadline_not_later() -> N
     assert cluster.most_served() == 0
 
 
+def test_the_deadline_holds_during_a_look_too() -> None:
+    cluster = Cluster(settings(sync_nodes_mandatory=ALL, sync_nodes_timeout_ms=3000))
+    cluster.start("a")
+    cluster.run(1800)
+    cluster.freeze("a")
+    cluster.run(1100)
+    cluster.thaw("a")  # it looks anew, until 3100
+    cluster.run_until(lambda: cluster.hosts["a"].exit is not None)
+    assert cluster.now_ms == 4000
+
+
 def test_a_missing_optional_node_is_waited_for_until_the_timeout() -> None:
     cluster = Cluster(settings(sync_nodes_optional=ALL, sync_nodes_timeout_ms=3000))
     cluster.start("a", "b")

@@ -69,39 +69,39 @@ def test_an_interface_that_comes_up_after_it_changes_nothing() -> None:
 
 def test_without_lists_a_node_is_synced_at_once() -> None:
     waiting = sync()
-    assert waiting.settle(False, 0) is None and waiting.synced
+    assert waiting.settle(False, False, 0) is None and waiting.synced
 
 
 def test_all_of_both_lists_must_have_been_seen_but_oneself() -> None:
     waiting = sync(sync_nodes_mandatory=(A, B), sync_nodes_optional=(C,))
     assert waiting.awaited == (B, C)
     waiting.saw(name("b"))
-    assert waiting.settle(False, 10) is None and not waiting.synced
+    assert waiting.settle(False, False, 10) is None and not waiting.synced
     waiting.saw(name("c"))
-    waiting.settle(False, 20)
+    waiting.settle(False, False, 20)
     assert waiting.synced
 
 
 def test_at_the_deadline_only_the_mandatory_ones_are_missed() -> None:
     waiting = sync(sync_nodes_mandatory=(B,), sync_nodes_optional=(C,))
     assert waiting.deadline_ms == 30_000
-    assert waiting.settle(False, 29_999) is None and not waiting.synced
-    assert waiting.settle(False, 30_000) == Missing((B,)) and not waiting.synced
+    assert waiting.settle(False, False, 29_999) is None and not waiting.synced
+    assert waiting.settle(False, False, 30_000) == Missing((B,)) and not waiting.synced
     waiting.saw(name("b"))
-    assert waiting.settle(False, 30_000) is None and waiting.synced
+    assert waiting.settle(False, False, 30_000) is None and waiting.synced
 
 
 def test_a_formed_cluster_is_joined_whoever_is_missing() -> None:
     waiting = sync(sync_nodes_mandatory=(B,))
-    assert waiting.settle(True, 10) is None and waiting.synced
+    assert waiting.settle(True, False, 10) is None and waiting.synced
 
 
 def test_inf_waits_for_ever() -> None:
     waiting = sync(sync_nodes_mandatory=(B,), sync_nodes_timeout_ms=None)
-    assert waiting.settle(False, 10**12) is None and not waiting.synced
+    assert waiting.settle(False, False, 10**12) is None and not waiting.synced
 
 
 def test_an_observer_waits_for_nobody() -> None:
     waiting = sync("z", sync_nodes_mandatory=(B,))
-    waiting.settle(False, 0)
+    waiting.settle(False, False, 0)
     assert waiting.synced and waiting.awaited == ()
