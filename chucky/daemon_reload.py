@@ -6,7 +6,6 @@ from chucky.settings import Settings
 
 RELOADABLE = frozenset(
     {
-        ("distributed", "timeout_ms"),
         ("distributed", "takeover"),
         ("distributed", "takeover_delay_ms"),
         ("discovery", "interval_ms"),

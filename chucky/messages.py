@@ -73,6 +73,16 @@ class Naming:
 
 
 @dataclass(frozen=True, slots=True)
+class Backing:
+    """The sender promised its vote to this claim, as of the claimant's tick (design rule 7)."""
+
+    holder: NodeName
+    incarnation: int
+    claim: int
+    tick: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All that a node says about ownership; sent on link-up, on change and with every tick."""
 
@@ -91,6 +101,8 @@ class Status:
     naming: Naming | None = None
     signs: tuple[Sign, ...] = ()
     hears: tuple[Heard, ...] = ()
+    claim: int = 0  # the number of the sender's claim to a lease; 0: none, and it does not serve
+    backing: Backing | None = None
 
 
 @dataclass(frozen=True, slots=True)

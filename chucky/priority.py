@@ -13,6 +13,11 @@ class PriorityList:
 
     tiers: tuple[tuple[NodePattern, ...], ...]
 
+    @property
+    def size(self) -> int:
+        """How many entries it has."""
+        return sum(map(len, self.tiers))
+
     def tier(self, node: NodeName) -> int | None:
         """Return the node's tier, 0 for the best, or None when it is not listed."""
         for number, patterns in enumerate(self.tiers):

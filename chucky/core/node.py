@@ -19,18 +19,19 @@ from chucky.core.actions import (
     Action,
     Announce,
     Close,
-    ConnectDone,
     Exit,
     Level,
     Report,
     Send,
 )  # fmt: skip
+from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
+from chucky.core.lease import Lease
 from chucky.core.membership import TOLD_TEXT, Link, Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Snapshot
 from chucky.core.startup import Look, Sync
-from chucky.core.verdict import decide
+from chucky.core.verdict import claimants, decide
 from chucky.core.view import DownView, PeerView, View, holders
 from chucky.errors import EXIT_TEMPORARY
 from chucky.messages import (
@@ -64,12 +65,16 @@ class Node:
             settings, name, incarnation, self._look, now_ms,
             self._out.append, self._name_taken, self._link_ended,
         )  # fmt: skip
-        application = settings.distributed.application
-        self._own = Ownership(name, incarnation, application, self._out.append)
+        d = settings.distributed
+        self._lease: Lease | None = None
+        if d.quorum == "majority":
+            assert d.timeout_ms is not None
+            self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
+        self._own = Ownership(name, incarnation, d.application, self._lease, self._out.append)
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
-        self._connects: dict[int, tuple[NodeName | None, list[int]]] = {}  # wanted, dials
+        self._connects = Connects(self._members, self._out.append)
         self._differing: dict[NodeName, tuple[str, ...]] = {}
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
@@ -113,6 +118,8 @@ class Node:
             yield self._own.hold.until_ms
         if self._own.retry_ms is not None:
             yield self._own.retry_ms
+        if self._lease is not None:
+            yield from self._lease.deadlines(self._stepped_ms)
 
     def snapshot(self) -> Snapshot:
         """Return what this node believes, as of its last step."""
@@ -137,7 +144,7 @@ class Node:
                 self._link_up(Link(id, name, incarnation, address, now_ms, now_ms), now_ms)
             case ev.LinkDown(id, why, name, address):
                 self._members.link_down(id, why, name, address, now_ms)
-                self._connected(id, None, why.value)
+                self._connects.ended(id, None, why.value)
             case ev.ApplicationReady():
                 self._own.application_ready()
             case ev.ApplicationStarted(epoch):
@@ -152,7 +159,7 @@ class Node:
             case ev.PeersConfigured(addresses):
                 self._members.contacts.configure(addresses, now_ms)
             case ev.ConnectRequested():
-                self._connect(event, now_ms)
+                self._connects.request(event, now_ms)
             case ev.Reloaded(settings):
                 self._settings = self._members.settings = settings
             case ev.ShutdownRequested():
@@ -163,7 +170,7 @@ class Node:
 
     def _link_up(self, link: Link, now_ms: int) -> None:
         self._members.link_up(link, now_ms)
-        self._connected(link.id, link.name, "")
+        self._connects.ended(link.id, link.name, "")
         if link.name != self._me:
             self._sync.saw(link.name)
 
@@ -205,6 +212,9 @@ class Node:
                 records.merge(sign, now_ms)
         for heard in status.hears:
             own.heard_of(heard.epoch)
+        if self._lease is not None:
+            votes = status.listed and self._members.listed(link.name)
+            self._lease.hear(PeerView(link.name, link.incarnation, status), votes, now_ms)
 
     def _link_ended(self, link: Link, heard: bool) -> None:
         if heard and link.status is not None and link.status.running is not None:
@@ -226,25 +236,6 @@ class Node:
         self._own.give_up()
         sentence = f"the name {self._me} is taken by the node at {address}; stop one of the two"
         self._exit(EXIT_TEMPORARY, sentence)
-
-    def _connect(self, request: ev.ConnectRequested, now_ms: int) -> None:
-        if request.name == self._me or request.name in self._members.links:
-            self._out.append(ConnectDone(request.request, True, f"{request.name} is connected"))
-            return
-        dials = [self._members.dial(address, now_ms) for address in request.addresses]
-        self._connects[request.request] = (request.name, dials)
-
-    def _connected(self, link: int, name: NodeName | None, why: str) -> None:
-        """A dial ended: with a link to `name`, or why not. Tell whoever asked for it."""
-        for request, (wanted, dials) in list(self._connects.items()):
-            if link not in dials:
-                continue
-            dials.remove(link)
-            connected = name is not None and wanted in (None, name)
-            if connected or not dials:
-                del self._connects[request]
-                sentence = f"{wanted}: {why}" if name is None else f"{name} is connected"
-                self._out.append(ConnectDone(request, connected, sentence))
 
     # Settling: all that follows from what is known now.
 
@@ -287,6 +278,10 @@ class Node:
     def _decide(self, now_ms: int) -> None:
         for _ in range(MAX_VERDICTS):
             view = self._view(now_ms)
+            if self._lease is not None:
+                self._lease.settle(claimants(view, self._lease.claim), now_ms)
+                lease = self._lease.view(view.nodes.size, now_ms)
+                view = dataclasses.replace(view, lease=lease)
             alive = {h.epoch for h in holders(view) if h.holds is Holds.RUNNING}
             if self._own.running is not None:
                 alive.add(self._own.running)
@@ -312,6 +307,7 @@ class Node:
             synced=self._sync.synced,
             able=own.able,
             stop_by_ms=own.stop_by_ms,
+            lapsed=own.lapsed,
             highest=own.highest,
             running=own.running,
             starting=own.starting,
@@ -341,6 +337,7 @@ class Node:
         said = dataclasses.replace(
             status,
             tick=0,
+            backing=status.backing and dataclasses.replace(status.backing, tick=0),
             signs=tuple(dataclasses.replace(s, age_ms=0, tick=0) for s in status.signs),
             hears=tuple(dataclasses.replace(h, age_ms=0) for h in status.hears),
         )
@@ -352,6 +349,8 @@ class Node:
         self._said = said
         self._greeted = {k.id for k in links}
         self._members.tick = status.tick
+        if self._lease is not None:
+            self._lease.sent(status.tick, now_ms)
         if status.ready is not None:
             self._ready_sent_ms[status.tick] = now_ms
         self._ready_sent_ms = {
@@ -383,6 +382,8 @@ class Node:
             starting=own.starting,
             ready=own.ready,
             naming=own.naming,
+            claim=0 if self._lease is None else self._lease.claim,
+            backing=None if self._lease is None else self._lease.backing,
             signs=own.records.signs(now_ms),
             hears=hears,
         )

@@ -16,11 +16,14 @@ from chucky.core.actions import (
     StartApplication,
     StopApplication,
 )  # fmt: skip
+from chucky.core.lease import Lease
 from chucky.core.vacancy import Records
 from chucky.core.verdict import (
     Advance,
+    Claim,
     GetReady,
     Hold,
+    Lapse,
     Name,
     Release,
     Resume,
@@ -54,7 +57,12 @@ class Ownership:
     """One node's part in the ownership; `emit` takes the actions."""
 
     def __init__(
-        self, me: NodeName, incarnation: int, application: str, emit: Callable[[Action], None]
+        self,
+        me: NodeName,
+        incarnation: int,
+        application: str,
+        lease: Lease | None,
+        emit: Callable[[Action], None],
     ) -> None:
         self.me = me
         self.incarnation = incarnation
@@ -67,6 +75,8 @@ class Ownership:
         self.naming_tick = 0
         self.ready: Epoch | None = None
         self.stop_by_ms: int | None = None
+        self.lease = lease
+        self.lapsed: Epoch | None = None
         self.hold = Hold()
         self.prepared = False
         self.retry_ms: int | None = None
@@ -108,6 +118,10 @@ class Ownership:
         if not isinstance(verdict, GetReady):
             self.ready = self._readying = None
         self.hold = verdict if isinstance(verdict, Hold) else Hold()
+        claimed = self.lease.claim if self.lease else 0
+        if self.lease and not isinstance(verdict, (Claim, Start, Succeed, Resume)):
+            if self.state in (State.STANDBY, State.YIELDING):
+                self.lease.withdraw()
         row = TRANSITIONS[self.state][type(verdict)]
         if row.effect is None:
             return False
@@ -116,7 +130,8 @@ class Ownership:
             words = {"me": self.me, "running": self.running, "verdict": verdict}
             self._emit(Report(row.level, row.sentence.format(**words)))
         row.effect(self, verdict, tick, now_ms)
-        return (self.state, self.running) != before
+        claims = self.lease.claim if self.lease else 0
+        return (self.state, self.running) != before or claims != claimed
 
     # What the application did.
 
@@ -148,6 +163,8 @@ class Ownership:
             if self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
                 self._failures = 0
         self.running = self.starting = self.ready = self._readying = None
+        if self.lease:
+            self.lease.withdraw()
         self.prepared = False
         wait_ms = min(BACKOFF_MS << min(self._failures, 6), limit_ms)
         self._failures += 1
@@ -198,9 +215,20 @@ class Ownership:
     def _stop(self) -> Epoch:
         assert self.running is not None
         epoch, self.running = self.running, None
+        if self.lease:
+            self.lease.withdraw()
         self._emit(StopApplication())
         self._emit(Report(Level.INFO, f"Application {self.application} exited: stopped"))
         return epoch
+
+    def _claim(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert self.lease is not None and isinstance(verdict, Claim)
+        self.lease.make_claim()
+        self.hold = Hold(verdict.lacks)
+
+    def _lapse(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        self.lapsed = self._stop()
+        self.records.lapsed(self.lapsed)
 
     def _name(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert isinstance(verdict, Name)
@@ -241,6 +269,7 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
     State.STANDBY: {
         Hold: _STAY,
         GetReady: Row("", Level.DEBUG, Ownership._get_ready),
+        Claim: Row("", Level.DEBUG, Ownership._claim),
         Start: Row("", Level.INFO, Ownership._start),
         Succeed: Row("", Level.INFO, Ownership._start),
     },
@@ -256,10 +285,16 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
             Level.INFO,
             Ownership._advance,
         ),
+        Lapse: Row(
+            "{me} stops: fewer than a majority of the nodes back it",
+            Level.WARNING,
+            Ownership._lapse,
+        ),
         Release: Row("{me} stops with nobody to hand over to", Level.INFO, Ownership._release),
     },
     State.YIELDING: {
         Hold: _STAY,
+        Claim: Row("", Level.DEBUG, Ownership._claim),
         Succeeded: Row("{verdict.by} has taken over", Level.DEBUG, Ownership._succeeded),
         Resume: Row(
             "{me} takes it back: its successor did not start", Level.WARNING, Ownership._start

@@ -67,7 +67,6 @@ def take(
     """Return the snapshot at the time of the last step."""
     owner, epoch, relay = _owner(settings, members, own)
     word = phase(own, sync, owner is not None and owner != own.me)
-    serves = own.running is not None and not look.goes_on
     if look.goes_on and not sync.synced:
         sentence = "looking for other nodes"
     else:
@@ -77,9 +76,18 @@ def take(
         sentence = f"the cookie here is not that of {who}; {sentence}"
     return Snapshot(
         own.me, word, sentence, owner, epoch, sync.synced,
-        now_ms + settings.tick_time_ms if serves else None,
+        _serve_until_ms(settings, own, look, now_ms),
         relay, own.highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
     )  # fmt: skip
+
+
+def _serve_until_ms(settings: Settings, own: Ownership, look: Look, now_ms: int) -> int | None:
+    """DESIGN section 4: the lease, or with "reachable" the last step plus the tick time."""
+    if own.running is None or look.goes_on:
+        return None
+    if own.lease is None:
+        return now_ms + settings.tick_time_ms
+    return own.lease.view(settings.distributed.nodes.size, now_ms).until_ms
 
 
 def _owner(

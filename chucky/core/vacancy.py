@@ -58,6 +58,12 @@ class Records:
         if record is not None and record.end is End.RUNNING:
             record.end, record.heard_ms = End.ENDED, now_ms
 
+    def lapsed(self, epoch: Epoch) -> None:
+        """It ran here, and its lease ran out: its last tick was the last sign."""
+        record = self._records.get(epoch)
+        if record is not None and record.end is End.RUNNING:
+            record.end = End.ENDED
+
     def named(self, naming: Naming) -> None:
         """Its owner stopped serving and named a successor."""
         record = self._records.get(naming.epoch)

@@ -30,6 +30,18 @@ class GetReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Ask for the backing of a majority, to hold the application when it is there."""
+
+    lacks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """Stop: the lease ran out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Nobody holds the application, and this node is the one to start it."""
 
@@ -81,7 +93,20 @@ class Release:
     """Stop in good order, with nobody to hand over to."""
 
 
-Verdict = Hold | GetReady | Start | Succeed | Resume | Name | Yield | Advance | Succeeded | Release
+Verdict = (
+    Hold
+    | GetReady
+    | Claim
+    | Lapse
+    | Start
+    | Succeed
+    | Resume
+    | Name
+    | Yield
+    | Advance
+    | Succeeded
+    | Release
+)
 
 
 def decide(view: View) -> Verdict:
@@ -95,7 +120,23 @@ def decide(view: View) -> Verdict:
     return _as_standby(view)
 
 
+def claimants(view: View, claim: int) -> list[PeerView]:
+    """Return the nodes that claim a lease, the best-standing first (7); this one is among them
+    when its `claim` is not 0. One that serves already stands before one that wants to."""
+    found = [
+        (p.status.running is None, _precedence(view, p.name, p.incarnation), p)
+        for p in view.peers
+        if p.status is not None and p.status.claim and view.nodes.tier(p.name) is not None
+    ]
+    if claim:
+        mine = _precedence(view, view.me, view.incarnation)
+        found.append((view.running is None, mine, PeerView(view.me, view.incarnation, None)))
+    return [p for _, _, p in sorted(found, key=lambda f: f[:2])]
+
+
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
+    if not view.leased:
+        return Lapse()
     rivals = [h for h in holders(view) if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not _outranks(view, epoch, rival):
@@ -113,7 +154,9 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         best = min(ready, key=lambda p: _precedence(view, p.name, p.incarnation))
         assert best.status is not None
         return Name(best.name, best.incarnation, best.status.tick)
-    return Hold(until_ms=view.stop_by_ms)
+    ends_ms = view.lease.until_ms if view.lease else None
+    waits = [t for t in (view.stop_by_ms, ends_ms) if t is not None]
+    return Hold(until_ms=min(waits, default=None))
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
@@ -127,7 +170,8 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
     if gone and asked and not others:
-        return Resume() if view.able and view.stop_by_ms is None else Release()
+        resumes = view.able and view.stop_by_ms is None
+        return _backed(view, Resume()) if resumes else Release()
     # Its silence may be proven already, while a peer has not yet been asked: that is an event.
     waits = [t for t in (until_ms, view.stop_by_ms) if t is not None and t > view.now_ms]
     return Hold(f"waiting for {naming.successor} to start", min(waits, default=None))
@@ -138,7 +182,8 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
     peer = view.peer(naming.successor)
     if peer is not None:
         s = peer.status
-        declined = s is not None and s.echo >= view.naming_tick and held(s) is None
+        silent = s is None or s.echo < view.naming_tick  # as to the naming
+        declined = s is not None and not silent and held(s) is None and not s.claim
         return peer.incarnation != naming.incarnation or declined, None
     down = view.down.get(naming.successor)
     if down is None or down.dead_incarnation == naming.incarnation:
@@ -155,7 +200,7 @@ def _as_standby(view: View) -> Verdict:
     owned = any(h.holds is Holds.RUNNING for h in holders(view))
     for peer in view.peers:
         if not owned and peer.status is not None and _names_me(view, peer.status.naming):
-            return Succeed(peer.name)
+            return _backed(view, Succeed(peer.name))
     for peer in view.peers:
         if peer.status is None:
             return Hold(f"waiting to hear what {peer.name} knows")
@@ -212,7 +257,11 @@ def _vacant(view: View) -> Verdict:
     back = (
         lost is not None
         and lost.epoch.node == view.me
-        and (lost.incarnation != view.incarnation or view.timeout_ms is None)
+        and (
+            lost.incarnation != view.incarnation
+            or view.timeout_ms is None
+            or lost.epoch == view.lapsed
+        )
         and lost.end < End.NAMED
     )
     if lost is not None and not back:
@@ -228,7 +277,23 @@ def _vacant(view: View) -> Verdict:
         # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
         if lost is None and not view.mixed and s and not s.synced and s.listed and not s.stopping:
             return Hold(f"waiting for {peer.name} to be synced")
-    return Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
+    return _backed(
+        view, Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
+    )
+
+
+def _backed(view: View, verdict: Verdict) -> Verdict:
+    """7: only with a majority's backing; two claimants do not block each other, the worse one
+    withdraws as soon as a peer backs the better one."""
+    if view.lease is None or view.leased:
+        return verdict
+    for peer in view.peers:
+        b = peer.status.backing if peer.status else None
+        if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
+            first = _precedence(view, b.holder, b.incarnation)
+            if first < _precedence(view, view.me, view.incarnation):
+                return Hold(f"{peer.name} backs {b.holder}")
+    return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
 
 
 def _is_settled(view: View, record: Record) -> bool | None:
@@ -244,7 +309,7 @@ def _is_settled(view: View, record: Record) -> bool | None:
         return True
     assert peer.status is not None
     knows = any(s.epoch == record.epoch and s.end >= End.NAMED for s in peer.status.signs)
-    return True if knows else None
+    return True if knows and not peer.status.claim else None
 
 
 def _heard_ms(view: View, record: Record) -> int:

@@ -37,6 +37,15 @@ class DownView:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseView:
+    """How this node's claim stands, with quorum = "majority"."""
+
+    until_ms: int | None  # None: no majority backs it
+    backers: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All that a verdict depends on."""
 
@@ -63,6 +72,14 @@ class View:
     records: tuple[Record, ...] = ()
     peers: tuple[PeerView, ...] = ()
     down: Mapping[NodeName, DownView] = field(default_factory=dict)
+    lease: LeaseView | None = None  # None: quorum = "reachable"
+    lapsed: Epoch | None = None  # the last ownership here whose lease ran out
+
+    @property
+    def leased(self) -> bool:
+        """Whether this node may serve as far as a majority is concerned."""
+        until_ms = self.lease.until_ms if self.lease else None
+        return self.lease is None or (until_ms is not None and self.now_ms < until_ms)
 
     @property
     def mixed(self) -> bool:

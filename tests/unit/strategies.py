@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from chucky.messages import (
     Answer,
     Ask,
+    Backing,
     Beacon,
     End,
     Epoch,
@@ -62,6 +63,8 @@ statuses = st.builds(
     st.none() | namings,
     st.lists(signs, max_size=3).map(tuple),
     st.lists(holders, max_size=3).map(tuple),
+    numbers,
+    st.none() | st.builds(Backing, node_names, numbers, numbers, numbers),
 )
 address_lists = st.lists(addresses, max_size=3).map(tuple)
 members = st.builds(Member, node_names, address_lists)

@@ -1,0 +1,181 @@
+"""quorum = "majority" on a virtual clock: the lease of design rule 7, story by story."""
+
+import dataclasses
+
+import pytest
+
+from chucky.core import events as ev
+from chucky.names import NodePattern
+from chucky.priority import PriorityList
+from chucky.settings import Distributed, Settings
+from tests.unit.cluster import Cluster, name
+
+TIMEOUT_MS = 3000
+LEASE_MS = TIMEOUT_MS * 97 // 100
+MARGIN_MS = TIMEOUT_MS * 3 // 100 + 100  # L1
+
+
+def majority(shorts: str = "abc", **distributed: object) -> Settings:
+    tiers = tuple((NodePattern(s, "h"),) for s in shorts)
+    return Settings(
+        distributed=Distributed(
+            nodes=PriorityList(tiers),
+            timeout_ms=TIMEOUT_MS,
+            quorum="majority",
+            **distributed,  # type: ignore[arg-type]
+        )
+    )
+
+
+def formed(shorts: str = "abc") -> Cluster:
+    cluster = Cluster(majority(shorts), shorts)
+    cluster.start(*shorts)
+    cluster.run_until(lambda: cluster.serving == "a", 2 * TIMEOUT_MS)
+    cluster.run(TIMEOUT_MS)
+    assert cluster.serving == "a" and cluster.most_served() == 1
+    return cluster
+
+
+def test_a_cold_start_takes_one_timeout_and_no_longer() -> None:
+    cluster = Cluster(majority())
+    cluster.start("a", "b", "c")
+    assert TIMEOUT_MS <= cluster.run_until(lambda: cluster.serving == "a") <= TIMEOUT_MS + 300
+
+
+def test_one_of_three_never_serves() -> None:
+    cluster = Cluster(majority())
+    cluster.start("a")
+    cluster.run(30_000)
+    assert cluster.serving == "" and "1 of the 2 nodes it needs" in cluster.snapshot("a").sentence
+    cluster.start("c")
+    assert cluster.run_until(lambda: cluster.serving == "a") <= TIMEOUT_MS + 300
+
+
+def test_a_killed_owner_is_replaced_within_the_margin() -> None:
+    cluster = formed()
+    cluster.kill("a")
+    took_ms = cluster.run_until(lambda: cluster.serving == "b")
+    assert TIMEOUT_MS <= took_ms <= TIMEOUT_MS + MARGIN_MS
+    assert "a@h is failing over to b@h" in cluster.log("b")
+
+
+def test_an_owner_cut_off_stops_before_another_starts() -> None:
+    cluster = formed()
+    for other in "bc":
+        cluster.cut("a", other)
+    cut_ms = cluster.now_ms
+    cluster.run_until(lambda: cluster.serving == "")
+    assert cluster.now_ms - cut_ms <= LEASE_MS
+    cluster.run_until(lambda: cluster.serving == "b")
+    assert cluster.now_ms - cut_ms <= TIMEOUT_MS + MARGIN_MS
+    assert cluster.most_served() == 1
+    assert "a@h stops: fewer than a majority of the nodes back it" in cluster.log("a")
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 1000
+    cluster.run(2 * TIMEOUT_MS)
+    assert cluster.serving == "a" and cluster.most_served() == 1
+
+
+def test_the_side_without_a_majority_never_serves() -> None:
+    cluster = formed("abcde")
+    for one in "ab":
+        for other in "cde":
+            cluster.cut(one, other)
+    cluster.run_until(lambda: cluster.serving == "c", TIMEOUT_MS + MARGIN_MS)
+    cluster.run(20_000)
+    assert cluster.serving == "c" and cluster.most_served() == 1
+
+
+def test_a_frozen_owner_never_serves_again_on_an_old_lease() -> None:
+    cluster = formed()
+    cluster.freeze("a")
+    cluster.run_until(lambda: cluster.serving == "b")
+    cluster.run(1000)
+    cluster.thaw("a")
+    cluster.run(10_000)
+    assert cluster.serving == "a" and cluster.most_served() == 1
+
+
+def test_a_takeover_moves_the_lease_without_waiting_for_its_end() -> None:
+    cluster = Cluster(majority())
+    cluster.start("b", "c")
+    cluster.run_until(lambda: cluster.serving == "b", 2 * TIMEOUT_MS)
+    cluster.start("a")
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+    assert cluster.most_served() == 1 and "a@h is taking over b@h" in cluster.log("a")
+
+
+def test_a_stopping_owner_hands_its_lease_over() -> None:
+    cluster = formed()
+    cluster.give("a", ev.ShutdownRequested())
+    assert cluster.run_until(lambda: cluster.serving == "b") <= 50
+    cluster.run(100)
+    assert cluster.hosts["a"].exit == (0, "stopped") and cluster.most_served() == 1
+
+
+def test_a_named_successor_that_cannot_start_gives_it_back() -> None:
+    cluster = Cluster(majority())
+    cluster.start("b", "c")
+    cluster.run_until(lambda: cluster.serving == "b", 2 * TIMEOUT_MS)
+    cluster.hosts["a"].fails = "no memory"
+    cluster.start("a")
+    cluster.run(1500)
+    assert cluster.serving == "b" and cluster.most_served() == 1
+
+
+def test_an_owner_back_within_the_timeout_gets_it_back_at_once() -> None:
+    cluster = formed()
+    cluster.kill("a")
+    cluster.run(1000)
+    cluster.start("a")
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+    assert cluster.most_served() == 1
+
+
+def test_two_claimants_that_cannot_hear_each_other() -> None:
+    cluster = formed("abcde")
+    cluster.cut("b", "c")
+    cluster.run(1000)
+    cluster.kill("a")
+    cluster.run_until(lambda: cluster.serving != "", 2 * TIMEOUT_MS)
+    cluster.run(5000)
+    assert cluster.serving == "b" and cluster.most_served() == 1
+
+
+def test_a_restarted_backer_does_not_vote_twice() -> None:
+    # b backs a; b restarts, and must not help c while a's lease may run.
+    cluster = formed()
+    cluster.cut("a", "b")
+    cluster.cut("a", "c")
+    cluster.kill("b")
+    cluster.start("b")
+    cluster.run(20_000)
+    assert cluster.serving == "b" and cluster.most_served() == 1
+
+
+def test_an_observer_has_no_vote() -> None:
+    cluster = Cluster(majority(), "abcz")
+    cluster.start("a", "z")
+    cluster.run(20_000)
+    assert cluster.serving == ""
+
+
+@pytest.mark.parametrize("stopped", ["b", "c"])
+def test_a_standby_that_leaves_does_not_stop_the_owner(stopped: str) -> None:
+    cluster = formed()
+    cluster.give(stopped, ev.ShutdownRequested())
+    cluster.run(20_000)
+    assert cluster.serving == "a"
+
+
+def test_the_last_two_of_three_lose_one_and_stop() -> None:
+    cluster = formed()
+    cluster.kill("c")
+    cluster.run(5000)
+    assert cluster.serving == "a"
+    cluster.kill("b")
+    cluster.run(LEASE_MS + 10)
+    assert cluster.serving == ""
+    cluster.start("b")
+    cluster.run_until(lambda: cluster.serving == "a", TIMEOUT_MS + 500)
+    assert dataclasses.replace(cluster.snapshot("a")).owner == name("a")
