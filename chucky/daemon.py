@@ -279,7 +279,10 @@ class Daemon:
         came_up = any(daemon_addresses.gained(known, i) for i in interfaces)
         self._discovery.set_interfaces(self._interfaces)
         port = self._settings.node.port
-        addresses = tuple(Address(host, port) for i in interfaces for host in i.addresses)
+        listen = self._settings.node.listen
+        addresses = tuple(
+            Address(host, port) for i in interfaces for host in i.addresses if listen in ("", host)
+        )
         self._step(ev.AddressesChanged(addresses, came_up))
 
     # The service manager and the administrator.

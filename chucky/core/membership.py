@@ -20,6 +20,7 @@ from chucky.settings import Settings
 
 REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the pattern
 REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
+DYING_MS = 100  # the kernel closes a killed process's sockets one by one, within a few ms
 ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
 # What fits into a Hello: the codec's limits. A machine with more addresses tells its first ones.
 TOLD_ADDRESSES = 16
@@ -187,7 +188,11 @@ class Membership:
         contact = self.contacts.ended(id, why, now_ms)
         gone = self.gone.get(contact.name) if contact is not None and contact.name else None
         if contact is not None and gone is not None and contact.began_ms >= gone.ended_ms:
-            gone.asked_by_ms = None
+            if why is Ended.CLOSED and now_ms - gone.ended_ms < DYING_MS:
+                # It was let in by a process whose end is not complete: ask the same again.
+                contact.next_ms, contact.turn = now_ms, 0
+            else:
+                gone.asked_by_ms = None
             # Rule 4: refused where its link was, and only after that link itself ended.
             if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:
                 gone.dead = True

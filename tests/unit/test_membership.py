@@ -6,7 +6,7 @@ import pytest
 
 from chucky.core import actions as ac
 from chucky.core.events import Ended
-from chucky.core.membership import ANSWERS_PER_S, REFUSALS, Link, Membership
+from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSALS, Link, Membership
 from chucky.core.startup import Look
 from chucky.messages import Beacon, Hello, NameTaken, Status
 from chucky.names import Address, NodeName
@@ -217,3 +217,29 @@ def test_refused_names_are_few_and_said_once() -> None:
     said = [x for x in b.out if isinstance(x, ac.Report)]
     assert len(said) == REFUSALS + 1
     assert said[0].sentence == "** Connection attempt from disallowed node n0@h **"
+
+
+def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
+    a = End(A)
+    a.up(-1, B)
+    a.members.hello(-1, Hello("1", 0, 4041, (Address("fd00::2", 4041),), ()), 0)
+    dials = []
+    for why in (Ended.CLOSED, Ended.CLOSED, Ended.REFUSED):
+        a.members.link_down(dials[-1] if dials else -1, why, None, None, 10)
+        a.members.settle(10)
+        dials = [x.link for x in a.out if isinstance(x, ac.Dial)]
+    assert [x.address for x in a.out if isinstance(x, ac.Dial)] == [at(B), at(B)]
+    gone = a.members.gone[B]
+    assert gone.dead and gone.asked_by_ms is None
+
+
+def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> None:
+    a = End(A)
+    a.up(-1, B)
+    a.members.hello(-1, Hello("1", 0, 4041, (), ()), 0)
+    a.members.link_down(-1, Ended.CLOSED, None, None, 0)
+    a.members.settle(0)
+    a.members.link_down(1, Ended.CLOSED, None, None, DYING_MS)
+    a.members.settle(DYING_MS)
+    assert [x.link for x in a.out if isinstance(x, ac.Dial)] == [1]
+    assert not a.members.gone[B].dead
