@@ -51,6 +51,15 @@ class Link:
         """Whether this node was the one who dialled."""
         return self.id > 0
 
+    @property
+    def dialled_at(self) -> tuple[Address, ...]:
+        """Where its node can be dialled, as far as it told or showed itself."""
+        told = (*self.hello.addresses,) if self.hello else ()
+        if self.dialled:
+            return tuple(dict.fromkeys((self.address, *told)))
+        here = (Address(self.address.host, self.hello.port),) if self.hello else ()
+        return tuple(dict.fromkeys((*here, *told)))
+
 
 @dataclass(slots=True)
 class Gone:
@@ -338,16 +347,20 @@ class Membership:
             self.emit(Send(to.id, Hello(__version__, uptime_ms, port, own, shared, members)))
 
     def _members(self, to: Link) -> Iterator[Member]:
-        """Rule 11: loopback addresses go only to loopback, link-local ones to nobody."""
+        """Rule 11: loopback addresses go only to loopback, link-local ones to nobody.
+
+        Only what a node told itself, or was linked at: never a beacon's hint, nor what another
+        member told. So what is told never depends on what was heard of it, and comes to rest.
+        """
         for name, link in sorted(self.links.items()):
             if name != to.name and not link.leaving:
                 addresses = tuple(
                     a
-                    for a in self.contacts.addresses(name)
+                    for a in link.dialled_at
                     if not a.is_link_local and (not a.is_loopback or to.address.is_loopback)
                 )
                 if addresses:
-                    yield Member(name, addresses)
+                    yield Member(name, addresses[:TOLD_ADDRESSES])
 
     def dial(self, address: Address, now_ms: int) -> int:
         """Dial once, on request; return the link id."""

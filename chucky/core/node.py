@@ -63,23 +63,23 @@ class Node:
         self._sync = Sync(settings, name, now_ms)
         self._members = Membership(
             settings, name, incarnation, self._look, now_ms,
-            self._out.append, self._name_taken, self._link_ended,
+            self._emit, self._name_taken, self._link_ended,
         )  # fmt: skip
         d = settings.distributed
         self._lease: Lease | None = None
         if d.quorum == "majority":
             assert d.timeout_ms is not None
             self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
-        self._own = Ownership(name, incarnation, d.application, self._lease, self._out.append)
+        self._own = Ownership(name, incarnation, d.application, self._lease, self._emit)
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
-        self._connects = Connects(self._members, self._out.append)
+        self._connects = Connects(self._members, self._emit)
         self._differing: dict[NodeName, tuple[str, ...]] = {}
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
             sentence = f"{name} is not in nodes: it is an observer, it relays and never owns"
-            self._report(Level.WARNING, sentence)
+            self._emit(Report(Level.WARNING, sentence))
 
     # The surface.
 
@@ -155,7 +155,7 @@ class Node:
                 self._members.addresses = addresses
                 if came_up:
                     self._look.interface_came_up(now_ms)
-                    self._out.append(Announce(asks=True))
+                    self._emit(Announce(asks=True))
             case ev.PeersConfigured(addresses):
                 self._members.contacts.configure(addresses, now_ms)
             case ev.ConnectRequested():
@@ -229,7 +229,7 @@ class Node:
         if differing and differing != self._differing.get(name):
             how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
             sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
-            self._report(Level.WARNING, sentence)
+            self._emit(Report(Level.WARNING, sentence))
         self._differing[name] = differing
 
     def _name_taken(self, address: Address) -> None:
@@ -246,7 +246,7 @@ class Node:
         self._own.retry(now_ms)
         if now_ms >= self._next_announce_ms:
             self._next_announce_ms = now_ms + self._announce_wait_ms()
-            self._out.append(Announce(asks=False))
+            self._emit(Announce(asks=False))
         missing = self._sync.settle(self._formed(), not self._look.over(now_ms), now_ms)
         if missing is not None:
             names = ", ".join(map(str, missing.nodes))
@@ -328,7 +328,7 @@ class Node:
 
     def _look_around(self, now_ms: int) -> None:
         self._look.begin(now_ms)
-        self._out.append(Announce(asks=True))
+        self._emit(Announce(asks=True))
 
     def _speak(self, now_ms: int) -> None:
         """Send our Status to every peer: when it changed, with each tick, on a new link."""
@@ -359,7 +359,7 @@ class Node:
             if now_ms - at < self._settings.tick_time_ms
         }
         for link in links:
-            self._out.append(Send(link.id, dataclasses.replace(status, echo=link.echo)))
+            self._emit(Send(link.id, dataclasses.replace(status, echo=link.echo)))
 
     def _status(self, now_ms: int) -> Status:
         own = self._own
@@ -390,10 +390,10 @@ class Node:
 
     def _exit(self, code: int, sentence: str) -> None:
         for link in self._members.links.values():
-            self._out.append(Send(link.id, Goodbye(sentence)))
-            self._out.append(Close(link.id))
-        self._out.append(Exit(code, sentence))
+            self._emit(Send(link.id, Goodbye(sentence)))
+            self._emit(Close(link.id))
+        self._emit(Exit(code, sentence))
         self._exited = True
 
-    def _report(self, level: Level, sentence: str) -> None:
-        self._out.append(Report(level, sentence))
+    def _emit(self, action: Action) -> None:
+        self._out.append(action)

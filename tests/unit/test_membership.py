@@ -243,3 +243,16 @@ def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> No
     a.members.settle(DYING_MS)
     assert [x.link for x in a.out if isinstance(x, ac.Dial)] == [1]
     assert not a.members.gone[B].dead
+
+
+def test_a_stranger_s_hint_is_not_passed_on() -> None:
+    a = End(A)
+    a.up(1, B)
+    a.up(2, name("c"))
+    a.members.settle(0)
+    a.out.clear()
+    for i in range(4):  # more than a contact keeps, so that each drives out another
+        hint = Address(f"10.9.9.{i}", 9)
+        a.members.beacon(Beacon(B, 77 + i, 4041), hint, 0)
+        a.members.settle(0)
+    assert not [x for x in a.out if isinstance(x, ac.Send)]
