@@ -12,9 +12,10 @@ from chucky.errors import ChuckyError, Unavailable
 from chucky.net.control_client import call, find_sockets
 
 RUNTIME_DIR = "/run/chucky"
-# A fact waits for `hold`, a connect for a few dials: the daemon ends both, this is for a hung one.
 PATIENCE_S = 5.0
-FACT_PATIENCE_S = 3600.0
+# A fact waits for `hold`, a connect for name servers and handshakes: the daemon ends both, this is
+# for a hung one.
+LONG_PATIENCE_S = 3600.0
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -39,7 +40,7 @@ def _ask(options: argparse.Namespace, patience_s: float = PATIENCE_S, **more: st
 
 
 def _fact(options: argparse.Namespace) -> int:
-    print(_ask(options, FACT_PATIENCE_S)["fact"])
+    print(_ask(options, LONG_PATIENCE_S)["fact"])
     return 0
 
 
@@ -56,7 +57,7 @@ def _applications(options: argparse.Namespace) -> int:
 
 
 def _connect(options: argparse.Namespace) -> int:
-    done = _ask(options, node=options.target)
+    done = _ask(options, LONG_PATIENCE_S, node=options.target)
     print("true" if done["connected"] else "false")
     if not done["connected"]:
         print(f"chucky: {done['sentence']}", file=sys.stderr)
@@ -132,13 +133,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         run: Command = options.run
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()  # here, and not at the exit, where Python would complain by itself
+        return code
     except ChuckyError as error:
         print(f"chucky: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has enough; Python would complain again when it closes it.
+    except OSError as error:  # of the standard output: all else is a ChuckyError by now
+        # What Python still holds goes nowhere, or it would complain again when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):
+            return 0  # whoever read our output has enough
+        print(f"chucky: standard output: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130

@@ -77,6 +77,7 @@ class Daemon:
         self._control = ControlServer(path, self._answer)
         self._node: Node
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reloads = asyncio.Lock()
 
     async def run(self) -> int:
         """Start, live until an Exit, stop; return the exit code."""
@@ -91,7 +92,7 @@ class Daemon:
         try:
             port = await self._links.listen(self._settings.node.listen, self._settings.node.port)
         except OSError as error:
-            raise ChuckyError(f"link port: {error.strerror or error}") from None
+            raise ChuckyError(error.strerror or str(error)) from None
         node = dataclasses.replace(self._settings.node, port=port)
         self._settings = dataclasses.replace(self._settings, node=node)
         self._discovery.open()
@@ -139,8 +140,12 @@ class Daemon:
             while self._events:
                 for action in self._node.step(self._events.popleft(), clock_ms()):
                     self._act(action)
-        finally:
             self._stepping = False
+        finally:
+            # A step cut short by a bug of ours would leave a node that neither ticks nor ends; the
+            # loop logs the error, and systemd starts a sound one.
+            if self._stepping and not self._exit.done():
+                self._exit.set_result(EXIT_TEMPORARY)
         self._stepped()
 
     def _stepped(self) -> None:
@@ -189,16 +194,15 @@ class Daemon:
             case ac.StartApplication(epoch):
                 self._start_application(epoch)
             case ac.StopApplication():
-                if self._settings.facts.standby == "closed":
-                    self._service.unbind()
+                self._unbind_if_closed()
             case ac.ConnectDone(request):
                 waiting = self._connects.pop(request, None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(action)
             case ac.Report(level, sentence):
-                _log.log(level, "%s", sentence)
+                _say(level, sentence)
             case ac.Exit(code, sentence):
-                _log.log(logging.ERROR if code else logging.INFO, "%s", sentence)
+                _say(logging.ERROR if code else logging.INFO, sentence)
                 self._exit.set_result(code)
             case _:
                 assert_never(action)
@@ -219,8 +223,13 @@ class Daemon:
                 self._service.bind()
             self._book = facts.FactBook(facts.load(self._settings.facts.file), random.Random())
         except ChuckyError as error:
+            self._unbind_if_closed()
             return ev.ApplicationFailed(str(error))
         return None
+
+    def _unbind_if_closed(self) -> None:
+        if self._settings.facts.standby == "closed":
+            self._service.unbind()
 
     def _pick(self) -> str:
         return self._book.pick()
@@ -304,22 +313,23 @@ class Daemon:
 
     async def _reload(self) -> list[str]:
         """Reread config, cookie and facts; return what was done. Raises before anything changes."""
-        self._notifier.reloading()
-        try:
-            read, warnings = config.load(self._options.config)
-            secret = cookie.read(self._options.cookie_file or read.node.cookie_file)
-            lines = facts.load(read.facts.file)
-            key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
-            node = dataclasses.replace(read.node, port=self._settings.node.port)
-            self._settings, kept = daemon_reload.merge(
-                self._settings, dataclasses.replace(read, node=node)
-            )
-            self._links.key = key
-            self._book = facts.FactBook(lines, random.Random())
-            self._step(ev.Reloaded(self._settings))
-            self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
-        finally:
-            self._notifier.ready()
+        async with self._reloads:  # of two, the one that read last has the last word
+            self._notifier.reloading()
+            try:
+                read, warnings = config.load(self._options.config)
+                secret = cookie.read(self._options.cookie_file or read.node.cookie_file)
+                lines = facts.load(read.facts.file)
+                key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
+                node = dataclasses.replace(read.node, port=self._settings.node.port)
+                self._settings, kept = daemon_reload.merge(
+                    self._settings, dataclasses.replace(read, node=node)
+                )
+                self._links.key = key
+                self._book = facts.FactBook(lines, random.Random())
+                self._step(ev.Reloaded(self._settings))
+                self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
+            finally:
+                self._notifier.ready()
         done = [*warnings, "reloaded the config, the cookie and the facts"]
         if kept:
             done.append(f"a restart is needed for: {', '.join(kept)}")
@@ -353,6 +363,11 @@ class Daemon:
         self._connects[self._requests] = done
         self._step(ev.ConnectRequested(self._requests, addresses, name))
         return await done
+
+
+def _say(level: int, sentence: str) -> None:
+    """Log what the core reports; a peer's words in it cannot add lines or commands."""
+    _log.log(level, "%s", sentence if sentence.isprintable() else ascii(sentence))
 
 
 async def _run(options: Options) -> int:

@@ -8,6 +8,7 @@ RELOADABLE = frozenset(
     {
         ("distributed", "takeover"),
         ("distributed", "takeover_delay_ms"),
+        ("node", "cookie_file"),
         ("discovery", "interval_ms"),
         ("discovery", "peers"),
         ("facts", "file"),

@@ -92,6 +92,7 @@ class Membership:
     contacts: Contacts = field(init=False)
     _newcomers: dict[int, Link] = field(default_factory=dict)
     _namesakes: dict[int, Link] = field(default_factory=dict)
+    _unnamed_refusal_ms: int | None = None
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
     def __post_init__(self) -> None:
@@ -214,13 +215,20 @@ class Membership:
     def _report_cookie(
         self, id: int, name: NodeName | None, at: Address | None, now_ms: int
     ) -> None:
-        who = str(name or at or "a node of unknown name")
-        if name not in (None, self.me):
-            known = self.refused.get(name)
-            if len(self.refused) < REFUSALS or known is not None:
+        # Nothing that a stranger claims may fill the log: each name is said once, the first few
+        # names, and those that claim none or ours once in a while.
+        if name is None or name == self.me:
+            last_ms = self._unnamed_refusal_ms
+            if last_ms is not None and now_ms - last_ms < REFUSAL_MS:
+                return
+            self._unnamed_refusal_ms = now_ms
+        else:
+            said = name in self.refused
+            if said or len(self.refused) < REFUSALS:
                 self.refused[name] = (at, now_ms)
-            if known is not None:
-                return  # said before; the status goes on saying it
+            if said or name not in self.refused:
+                return
+        who = str(name or at or "a node of unknown name")
         if id > 0:
             sentence = f"** Our connection attempt was disallowed by node {who} at {at} **"
         else:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chucky.errors import EXIT_TEMPORARY, ChuckyError, NameTaken
+from chucky.errors import EXIT_TEMPORARY, ChuckyError, NameTaken, NodeNameError
 
 # A request is a verb and a few names: 64 KiB is a hundred times the longest.
 REQUEST_BYTES = 64 * 1024
@@ -52,7 +52,7 @@ class ControlServer:
         """Listen; a dead daemon's socket is replaced. Raises ChuckyError, also when a live one
         has it."""
         if len(os.fsencode(self._path)) > _PATH_BYTES:
-            raise ChuckyError(
+            raise NodeNameError(
                 f"control socket {self._path}: the path is longer than {_PATH_BYTES} bytes;"
                 " use a shorter node name or --runtime-dir"
             )

@@ -10,6 +10,7 @@ call for each client where loop.add_reader costs two and two Python objects.
 import asyncio
 import errno
 import logging
+import resource
 import select
 import socket
 from collections.abc import Callable
@@ -30,6 +31,9 @@ LINGER_MS = 2000
 # A client closes within one round trip: at 10,000 facts a second and 10 ms that is 100. Above 1024
 # the oldest is cut off. Each costs a descriptor and no memory of ours.
 LINGERING = 1024
+# Descriptors that clients leave to the rest of the node, or half of them all if those are few: 128
+# handshakes, 64 links and as many dials, 128 control clients, 16 look-ups, and 20 of our own.
+RESERVED = 512
 # How long to leave the queue alone when there is no descriptor or memory for another socket.
 _EXHAUSTED_MS = 100
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -163,8 +167,11 @@ class FactPort:
         """Take up to ACCEPT_BATCH connections from the queue; return how many."""
         assert self._epoll is not None
         clients = []
+        most = _most_clients()
         for _ in range(ACCEPT_BATCH):
             try:
+                if len(self._clients) >= most:
+                    raise OSError(errno.EMFILE, "the other descriptors are for the links")
                 connection, _address = listener.accept()
             except BlockingIOError:
                 self._exhausted = False
@@ -245,6 +252,12 @@ class FactPort:
                 self._sweep_in(until_ms - now_ms)
                 return
             self.drop(client)
+
+
+def _most_clients() -> int:
+    """Return how many clients may be open at a time, by the limit that this process has now."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(RESERVED, limit // 2)
 
 
 def _listener(listen: str, port: int) -> socket.socket:

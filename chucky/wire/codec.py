@@ -80,6 +80,7 @@ _LIMITS = {
     (Beacon, "port"): _Limits(number=MAX_PORT),
     (Hello, "port"): _Limits(number=MAX_PORT),
     (Hello, "addresses"): _Limits(items=MAX_ADDRESSES),
+    (Goodbye, "reason"): _Limits(text=MAX_SHARED_TEXT),  # it may name each mandatory node
     (Hello, "shared"): _Limits(text=MAX_SHARED_TEXT, items=MAX_SHARED),
     (Member, "addresses"): _Limits(items=MAX_ADDRESSES),
     (Answer, "facts"): _Limits(items=MAX_FACTS),

@@ -3,6 +3,7 @@
 Needs no root. That no log holds an uncaught error is checked by the `bed` fixture for every test.
 """
 
+import resource
 import secrets
 import socket
 import time
@@ -278,3 +279,45 @@ def test_a_client_that_does_not_read_or_stop_gets_its_fact_and_is_left(bed: Bed)
         with pytest.raises(OSError, match="reset|[Bb]roken pipe"):
             while time.monotonic() < end:
                 client.sendall(b"x" * 1000)
+
+
+# -- limits of the system
+
+
+def test_a_name_too_long_for_the_control_socket(bed: Bed) -> None:
+    daemon = alone(bed)
+    daemon.name = "a" * 60
+    refuses(daemon, "control socket", "107 bytes")
+
+
+def test_clients_leave_descriptors_to_the_node(bed: Bed) -> None:
+    daemon = alone(bed, {"distributed": {"sync_nodes_mandatory": ["b"]}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    daemon.reaches("syncing")
+    for _ in range(200):  # nobody owns: each is held
+        client = socket.create_connection(("127.0.0.1", daemon.facts_port), 10)
+        bed.at_end(client.close)
+    daemon.log.wait("cannot accept with 64 connections open")
+    throw(socket.AF_INET, ("127.0.0.1", daemon.link_port), b"x" * 100)
+    daemon.log.wait("not a node")
+    assert daemon.status()["phase"] == "syncing"
+
+
+def test_a_closed_standby_that_cannot_start_does_not_listen(bed: Bed) -> None:
+    everyone = {"sync_nodes_mandatory": ["a", "b"], "nodes": ["a", "b"]}
+    cluster = loopback(bed, {"distributed": everyone, "facts": {"standby": "closed"}}, labels="ab")
+    a, b = cluster["a"], cluster["b"]
+    for daemon in (a, b):
+        daemon.start()
+    a.reaches("owner")
+    cluster.meet("ab")
+    b.facts.unlink()
+    a.kill()
+    b.log.wait(f"{b} cannot run chucky: .*facts.txt")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", b.facts_port), 10).close()

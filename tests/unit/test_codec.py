@@ -158,7 +158,7 @@ def test_an_unknown_tag_is_ignored_and_no_tag_is_bad() -> None:
         ("05", "Ask is cut short"),
         ("04 05 61", "5 bytes to come"),
         ("04 01 ff", "not UTF-8"),
-        ("04 f90401" + "61" * 1025, "1025 bytes to come, want at most 1024"),
+        ("02 f90401" + "61" * 1025, "1025 bytes to come, want at most 1024"),
         ("03 08 03312e31 fa010000", "got the number 65536, want 0 to 65535"),
         ("03 09 03312e31 fa010000", "Address is cut short"),
         ("06 01 02", "want a 0 or a 1"),
@@ -190,7 +190,7 @@ def test_an_enum_has_only_its_values() -> None:
         Ask(2**64, 1, 1),
         NameTaken(Address("h", 65536)),
         NameTaken(Address("h" * 254, 1)),
-        Goodbye("x" * 1025),
+        Goodbye("x" * (codec.MAX_SHARED_TEXT + 1)),
         Goodbye("\ud800"),
         Answer(1, None, ("",) * 1001),
         Answer(1, Epoch(1, NodeName("", "")), ()),
@@ -235,3 +235,9 @@ def test_the_biggest_messages_fit_into_a_frame() -> None:
         data = codec.encode(message)
         assert codec.decode(data) == message
         framing.frame(framing.Sealer(b"k").seal(data))
+
+
+def test_a_goodbye_may_name_every_missing_node() -> None:
+    names = ", ".join(["n" * 63 + "@" + "h" * 253] * codec.MAX_NODES)
+    goodbye = Goodbye(f"mandatory nodes are missing: {names}")
+    assert codec.decode(codec.encode(goodbye)) == goodbye

@@ -6,7 +6,7 @@ import pytest
 
 from chucky.core import actions as ac
 from chucky.core.events import Ended
-from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSALS, Link, Membership
+from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Link, Membership
 from chucky.core.startup import Look
 from chucky.messages import Beacon, Hello, NameTaken, Status
 from chucky.names import Address, NodeName
@@ -215,7 +215,7 @@ def test_refused_names_are_few_and_said_once() -> None:
     b.members.link_down(-500, Ended.COOKIE, NodeName("other", "h"), at(A), 0)
     assert len(b.members.refused) == REFUSALS
     said = [x for x in b.out if isinstance(x, ac.Report)]
-    assert len(said) == REFUSALS + 1
+    assert len(said) == REFUSALS
     assert said[0].sentence == "** Connection attempt from disallowed node n0@h **"
 
 
@@ -256,3 +256,14 @@ def test_a_stranger_s_hint_is_not_passed_on() -> None:
         a.members.beacon(Beacon(B, 77 + i, 4041), hint, 0)
         a.members.settle(0)
     assert not [x for x in a.out if isinstance(x, ac.Send)]
+
+
+@pytest.mark.parametrize("claimed", [A, None])
+def test_a_refused_node_that_claims_our_name_or_none_is_said_once_in_a_while(
+    claimed: NodeName | None,
+) -> None:
+    a = End(A)
+    for now_ms in (0, 1, REFUSAL_MS - 1, REFUSAL_MS, REFUSAL_MS + 1):
+        a.members.link_down(-1, Ended.COOKIE, claimed, at(B), now_ms)
+    assert len([x for x in a.out if isinstance(x, ac.Report)]) == 2
+    assert not a.members.refused

@@ -1,0 +1,61 @@
+"""The command line against a daemon's socket that a test answers itself."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from chucky import cli
+
+
+def test_connect_waits_longer_than_a_name_server_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli._ask, "__defaults__", (0.05,))  # PATIENCE_S
+    (tmp_path / "a").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a" / "a.sock"))
+        listener.listen()
+
+        def daemon() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1000)
+                time.sleep(0.2)  # what the name server takes
+                client.sendall(b'{"connected": false, "sentence": "no answer"}\n')
+
+        slow = threading.Thread(target=daemon)
+        slow.start()
+        code = cli.main(["--runtime-dir", str(tmp_path), "connect", "b@nowhere.example"])
+        slow.join()
+    assert (code, capsys.readouterr().out) == (1, "false\n")
+
+
+def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    (tmp_path / "node.toml").write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    environment["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "chucky", "check", str(tmp_path / "node.toml")],
+        stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=30,
+    )  # fmt: skip
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = check_into(writer, tmp_path)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = check_into(full.fileno(), tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "chucky: standard output: No space left on device\n"

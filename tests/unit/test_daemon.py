@@ -1,0 +1,100 @@
+"""The daemon in this process: what no test from outside can bring about."""
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from chucky import cookie, daemon_reload
+from chucky.core import events as ev
+from chucky.daemon import Daemon
+from chucky.daemon import _say as daemon_say
+from chucky.daemon_options import Options
+from chucky.errors import EXIT_TEMPORARY
+from chucky.names import NodeName
+from chucky.settings import Discovery, Distributed, Facts, Node, Settings
+
+KEY = bytes(32)
+
+
+def run(folder: Path, check: Callable[[Daemon], Awaitable[None]]) -> int:
+    """Let the check look at a daemon on loopback; return the daemon's exit code."""
+    (folder / "facts").write_text("a fact\n")
+    (folder / "cookie").write_text("an old cookie of this test\n")
+    (folder / "cookie").chmod(0o400)
+    first = random.randrange(10_000, 32_000, 20)
+    options = Options("a", str(folder / "node.toml"), str(folder / "cookie"), "", str(folder))
+    settings = Settings(
+        node=Node(listen="127.0.0.1", port=first),
+        discovery=Discovery(group="", group6="", port=first + 10),
+        facts=Facts(file=str(folder / "facts"), listen="127.0.0.1", port=0),
+    )
+
+    async def main() -> int:
+        daemon = Daemon(options, settings, NodeName("a", "manticore"), KEY)
+        running = asyncio.create_task(daemon.run())
+        async with asyncio.timeout(30):
+            while not hasattr(daemon, "snapshot"):
+                await asyncio.sleep(0)
+            await check(daemon)
+            return await running
+
+    return asyncio.run(main())
+
+
+def test_a_bug_in_a_step_ends_the_node(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def check(daemon: Daemon) -> None:
+        bug: ev.Event = object()  # type: ignore[assignment]
+        asyncio.get_running_loop().call_soon(daemon._step, bug)
+
+    with caplog.at_level(logging.ERROR):
+        assert run(tmp_path, check) == EXIT_TEMPORARY
+    assert "AssertionError" in caplog.text
+
+
+def test_of_two_reloads_the_one_that_read_last_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "node.toml"
+    derive = cookie.key
+
+    second_is_through = threading.Event()
+
+    def slowly(secret: bytes) -> bytes:
+        if secret.startswith(b"an old"):
+            second_is_through.wait(0.5)  # in vain, when the second waits for the first
+        return derive(secret)
+
+    async def check(daemon: Daemon) -> None:
+        monkeypatch.setattr(cookie, "key", slowly)
+        config.write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+        first = asyncio.create_task(daemon._reload())
+        await asyncio.sleep(0)
+        (tmp_path / "cookie").unlink()
+        (tmp_path / "cookie").write_text("a new cookie of this test\n")
+        (tmp_path / "cookie").chmod(0o400)
+        await daemon._reload()
+        second_is_through.set()
+        await first
+        assert daemon._links.key == derive(b"a new cookie of this test")
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
+def test_a_reload_takes_the_cookie_file_that_it_read() -> None:
+    running = Settings(distributed=Distributed(timeout_ms=5000))
+    read = Settings(node=Node(cookie_file="/other"), distributed=Distributed(timeout_ms=6000))
+    taken, kept = daemon_reload.merge(running, read)
+    assert taken.node.cookie_file == "/other"
+    assert kept == ("distributed.timeout",)
+
+
+def test_a_peers_words_cannot_add_lines_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="chucky"):
+        daemon_say(logging.INFO, "timeout is 1 here and 2\nApplication is started on x@y there")
+    assert [r.getMessage().count("\n") for r in caplog.records] == [0]
