@@ -92,6 +92,7 @@ class Membership:
     contacts: Contacts = field(init=False)
     _newcomers: dict[int, Link] = field(default_factory=dict)
     _namesakes: dict[int, Link] = field(default_factory=dict)
+    _told: object = None  # all that a Hello is made of, when it was last looked at
     _unnamed_refusal_ms: int | None = None
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
@@ -338,8 +339,12 @@ class Membership:
         for id, address in list(self.contacts.due(set(self.links), now_ms)):
             self.look.handshake_began(id, now_ms)
             self.emit(Dial(id, address))
-        for link in (*self.links.values(), *self._newcomers.values()):
-            self._say_hello(link, now_ms)
+        everyone = (*self.links.values(), *self._newcomers.values())
+        tellable = (self.addresses, self.settings, [(k.id, k.leaving, k.hello) for k in everyone])
+        if tellable != self._told:
+            self._told = tellable
+            for link in everyone:
+                self._say_hello(link, now_ms)
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
 

@@ -142,7 +142,10 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         if not _outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
     if view.highest and view.highest > epoch and not rivals and not view.listening:
-        return Advance()
+        # An owner beyond the peers of our peers is heard of by its signs only: to go above it
+        # while it runs would turn the standing round, and it would do the same.
+        if not any(_runs_afar(view, epoch, record) for record in view.records):
+            return Advance()
     ready = [p for p in view.peers if p.able and p.status and p.status.ready == epoch]
     if view.stop_by_ms is None:
         # 5: a takeover waits until nobody's list differs (8).
@@ -157,6 +160,11 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     ends_ms = view.lease.until_ms if view.lease else None
     waits = [t for t in (view.stop_by_ms, ends_ms) if t is not None]
     return Hold(until_ms=min(waits, default=None))
+
+
+def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
+    young = view.now_ms - record.heard_ms < view.tick_time_ms
+    return record.epoch > epoch and record.end is End.RUNNING and young
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:

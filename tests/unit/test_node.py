@@ -580,6 +580,23 @@ def test_an_owner_that_yielded_a_higher_epoch_to_goes_on_above_it() -> None:
     assert epoch is not None and epoch > Epoch(1, name("b"))
 
 
+def test_two_owners_that_only_hear_of_each_other_do_not_outbid_each_other() -> None:
+    # A chain b - c - d - e: the owners b and e are too far apart to yield to each other, and
+    # rule 6 lets neither go above the other.
+    patterns = tuple((NodePattern(s),) for s in "becd")
+    cluster = Cluster(settings(nodes=PriorityList(patterns)), "bcde")
+    for one, other in ("bd", "be", "ce", "cd"):
+        cluster.cut(one, other)
+    cluster.start("b", "c", "e", "d")
+    cluster.run(2000)
+    cluster.cuts.discard(frozenset("cd"))
+    cluster.run(10_000)
+    assert cluster.serving == "be"
+    assert max(e.number for s in "bcde" if (e := cluster.snapshot(s).epoch)) <= 2
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "b") <= 500
+
+
 def test_connect_answers_true_and_false() -> None:
     cluster = running(Cluster(settings(), "abc"), "a", "b")
     cluster.give("a", ev.ConnectRequested(1, (cluster.hosts["b"].address,), name("b")))
