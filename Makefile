@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check lan machines deb clean
+.PHONY: demo test check sim scenarios lan machines deb clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -14,6 +14,16 @@ test: check
 check: $(VENV)/test.stamp
 	@$(RUN) ruff check .
 	@$(RUN) mypy --strict chucky
+
+sim: SEEDS = 1000
+sim: FIRST = 0
+sim: $(VENV)/demo.stamp
+	@$(RUN) tests.sim.run --seeds $(SEEDS) --first $(FIRST)
+
+# REWRITE=1 writes the traces of tests/scenarios anew, where every `expect` line holds.
+scenarios: export REWRITE := $(REWRITE)
+scenarios: $(VENV)/test.stamp
+	@$(RUN) pytest -q tests/test_scenarios.py
 
 lan: $(VENV)/test.stamp
 	@$(RUN) pytest tests/lan

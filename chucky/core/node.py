@@ -353,11 +353,11 @@ class Node:
             self._lease.sent(status.tick, now_ms)
         if status.ready is not None:
             self._ready_sent_ms[status.tick] = now_ms
-        self._ready_sent_ms = {
-            t: at
-            for t, at in self._ready_sent_ms.items()
-            if now_ms - at < self._settings.tick_time_ms
-        }
+        elif status.starting is None and not status.claim:
+            self._ready_sent_ms.clear()  # who reads this takes it for a decline: so it is one
+        for tick, at_ms in list(self._ready_sent_ms.items()):
+            if now_ms - at_ms >= self._settings.tick_time_ms:
+                del self._ready_sent_ms[tick]
         for link in links:
             self._emit(Send(link.id, dataclasses.replace(status, echo=link.echo)))
 

@@ -112,10 +112,14 @@ class Records:
                 del self._records[record.epoch]
 
     def signs(self, now_ms: int) -> tuple[Sign, ...]:
-        """What to report of them."""
+        """What to report of them.
+
+        Each age is told one ms short: what two clocks cut off would otherwise make a sign older
+        with each report that comes back, since of a known one the oldest report counts.
+        """
         return tuple(
             Sign(
-                r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms),
+                r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms - 1),
                 r.successor, r.successor_incarnation,
             )
             for r in sorted(self, key=lambda r: r.epoch)

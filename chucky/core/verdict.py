@@ -137,16 +137,17 @@ def claimants(view: View, claim: int) -> list[PeerView]:
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
     if not view.leased:
         return Lapse()
-    rivals = [h for h in holders(view) if h.holds is Holds.RUNNING]
+    others = list(holders(view))
+    rivals = [h for h in others if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not _outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
-    if view.highest and view.highest > epoch and not rivals and not view.listening:
-        # An owner beyond the peers of our peers is heard of by its signs only: to go above it
-        # while it runs would turn the standing round, and it would do the same.
-        if not any(_runs_afar(view, epoch, record) for record in view.records):
-            return Advance()
-    ready = [p for p in view.peers if p.able and p.status and p.status.ready == epoch]
+    # An owner beyond the peers of our peers is heard of by its signs only. To go above any other
+    # holder would turn the standing round, and it would do the same.
+    afar_ms = [r.heard_ms + view.tick_time_ms for r in view.records if _runs_afar(view, epoch, r)]
+    if view.highest and view.highest > epoch and not (others or afar_ms or view.listening):
+        return Advance()
+    ready = [p for p in view.peers if _candidate(view, p) and p.status and p.status.ready == epoch]
     if view.stop_by_ms is None:
         # 5: a takeover waits until nobody's list differs (8).
         movable = view.takeover and not view.mixed
@@ -158,13 +159,14 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         assert best.status is not None
         return Name(best.name, best.incarnation, best.status.tick)
     ends_ms = view.lease.until_ms if view.lease else None
-    waits = [t for t in (view.stop_by_ms, ends_ms) if t is not None]
+    waits = [t for t in (view.stop_by_ms, ends_ms, max(afar_ms, default=None)) if t is not None]
     return Hold(until_ms=min(waits, default=None))
 
 
 def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
     young = view.now_ms - record.heard_ms < view.tick_time_ms
-    return record.epoch > epoch and record.end is End.RUNNING and young
+    other = record.epoch.node != view.me
+    return other and record.epoch > epoch and record.end is End.RUNNING and young
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
@@ -283,7 +285,7 @@ def _vacant(view: View) -> Verdict:
             return Hold(f"standing aside for {peer.name}")
         s = peer.status
         # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
-        if lost is None and not view.mixed and s and not s.synced and s.listed and not s.stopping:
+        if lost is None and s and not s.synced and s.listed and not s.stopping:
             return Hold(f"waiting for {peer.name} to be synced")
     return _backed(
         view, Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)

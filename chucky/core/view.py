@@ -99,11 +99,12 @@ class View:
 def holders(view: View) -> Iterator[Heard]:
     """Yield everyone who holds the application, as heard directly or by a peer that is up.
 
-    What a peer says of itself outweighs what another one heard of it, and so does what is known of
-    the end of an ownership.
+    What a peer says of itself outweighs what another one heard of it, unless that is of an epoch
+    above all that the peer itself had heard of: then it is newer. What is known of the end of an
+    ownership outweighs both.
     """
     stopped = {(r.epoch, r.incarnation) for r in view.records if r.end >= End.NAMED}
-    direct = {p.name for p in view.peers if p.status is not None}
+    direct = {p.name: p for p in view.peers if p.status is not None}
     for peer in view.peers:
         if peer.status is None:
             continue
@@ -111,9 +112,17 @@ def holders(view: View) -> Iterator[Heard]:
         if own is not None:
             yield Heard(own[1], peer.incarnation, own[0], peer.status.digest, 0)
         for heard in peer.status.hears:
-            stale = heard.holds is Holds.RUNNING and (heard.epoch, heard.incarnation) in stopped
-            if heard.epoch.node != view.me and heard.epoch.node not in direct and not stale:
+            if heard.holds is Holds.RUNNING and (heard.epoch, heard.incarnation) in stopped:
+                continue
+            itself = direct.get(heard.epoch.node)
+            if heard.epoch.node != view.me and (itself is None or _is_news(heard, itself)):
                 yield heard
+
+
+def _is_news(heard: Heard, of: PeerView) -> bool:
+    assert of.status is not None
+    highest = of.status.highest
+    return heard.incarnation == of.incarnation and (highest is None or heard.epoch > highest)
 
 
 def held(status: Status) -> tuple[Holds, Epoch] | None:

@@ -402,8 +402,16 @@ def test_vacancy(row: str) -> None:
 
 
 def test_what_a_peer_says_of_itself_outweighs_what_others_heard() -> None:
-    seen = view(peers=(peer(A), peer(C, hears=(heard(E1), heard(Epoch(2, D)), heard(E3)))))
-    assert [h.epoch.node for h in holders(seen)] == [D]  # a is up and runs nothing; b is itself
+    a = peer(A, highest=E1)  # it is up and runs nothing
+    seen = view(peers=(a, peer(C, hears=(heard(E1), heard(Epoch(2, D)), heard(E3)))))
+    assert [h.epoch.node for h in holders(seen)] == [D]  # b, of epoch 3, is this node itself
+
+
+def test_what_others_heard_of_a_peer_counts_when_it_is_newer() -> None:
+    seen = view(peers=(peer(A), peer(C, hears=(heard(E1),))))
+    assert [h.epoch for h in holders(seen)] == [E1]  # a began it since it was heard here
+    again = view(peers=(PeerView(A, 99, status()), peer(C, hears=(heard(E1),))))
+    assert not list(holders(again))  # that was its former incarnation
 
 
 def test_a_peer_that_has_said_nothing_is_heard_through_others() -> None:

@@ -1,0 +1,328 @@
+"""Phase two: all is well, then one thing at a time goes wrong, and each L-promise has its bound."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chucky.core import events as ev
+from chucky.messages import Epoch
+from chucky.settings import Settings
+from tests.sim import liveness, safety
+from tests.sim.clock import MS
+from tests.sim.cluster import Cluster
+from tests.sim.host import Host
+from tests.sim.nemesis import Nemesis, spoof
+from tests.sim.requests import Requests
+from tests.sim.swarm import Options
+
+STOPS_MS = 5_100  # chucky/core/ownership.py, STOP_LIMIT_MS
+BACKOFF_MS = 61_000  # the longest that a node stands aside after failures in phase one
+
+
+@dataclass
+class Drills:
+    """The cluster after the heal; `run` goes through all of it."""
+
+    cluster: Cluster
+    options: Options
+    nemesis: Nemesis
+    requests: Requests
+    slack_us: int
+
+    def __post_init__(self) -> None:
+        self.rng: random.Random = self.cluster.rng
+        self.settings: Settings = self.options.settings[self.options.keys[0]]
+        self.nodes = [self.cluster.hosts[k] for k in self.options.keys]
+        nodes = self.settings.distributed.nodes
+        self.listed = [h for h in self.nodes if nodes.tier(h.name) is not None]
+        self.done: list[str] = []
+
+    def run(self) -> None:
+        """Heal, see that one owner comes of it, and drill."""
+        self.heal()
+        if self.options.differs or len(self.listed) < 2:
+            return
+        drills = [
+            self.kill, self.power, self.freezes, self.returns, self.stops, self.partition,
+            self.crash, self.broken_standby, self.strangers, self.two_at_once,
+        ]  # fmt: skip
+        for drill in self.rng.sample(drills, 3):
+            self.settle()
+            self.cluster.tell(f"drill: {drill.__name__}")
+            self.requests.calm = True
+            drill()
+            self.done.append(drill.__name__)
+            self.mend()
+        self.settle()
+        self.cluster.run(500)
+        self.requests.calm = False
+
+    # What drills are made of.
+
+    def _must(self, broken: str | None) -> None:
+        if broken is not None:
+            raise AssertionError(f"{broken}\n{self.cluster}")
+
+    def took_us(self, condition: Callable[[], object], limit_us: int) -> int | None:
+        """Let time pass until it holds; return how long that took, or None."""
+        began_us = self.cluster.time.now_us
+        while not condition():
+            if not self.cluster.time.step(began_us + limit_us):
+                return None
+        return self.cluster.time.now_us - began_us
+
+    @property
+    def serving(self) -> list[Host]:
+        """Who serves now."""
+        now_us = self.cluster.time.now_us
+        return [h for h in self.cluster.hosts.values() if h.serves(now_us)]
+
+    def _best(self) -> set[object]:
+        """The keys of the best tier of those listed."""
+        nodes = self.settings.distributed.nodes
+        least = min(nodes.tier(h.name) or 0 for h in self.listed)
+        return {h.name for h in self.listed if nodes.tier(h.name) == least}
+
+    def _at_rest(self) -> bool:
+        serving = self.serving
+        if len(serving) != 1:
+            return False
+        epoch, owner = serving[0].running, serving[0]
+        best = self._best()
+        if self.settings.distributed.takeover and not self.options.differs:
+            if owner.name not in best:
+                return False
+        views = [h.view() for h in self.nodes if h.node is not None]
+        met = all(sum(n.state in ("up", "self") for n in v.nodes) == len(self.nodes) for v in views)
+        # A standby that failed in phase one is not able yet.
+        able = all(h.node is not None and h.node._own.able for h in self.listed)
+        synced = all(v.synced for v in views)
+        return met and able and synced and all(v.epoch == epoch for v in views)
+
+    def settle(self) -> None:
+        """Wait until all is at rest; at the latest after the longest back-off that is."""
+        for _ in range((BACKOFF_MS + 20_000) // 50):
+            if self._at_rest():
+                break
+            self.cluster.run(50)
+        else:
+            best = self._best() if self.settings.distributed.takeover else None
+            names = [h.name for h in self.serving]
+            self._must(liveness.l_in_the_end(names, best))  # type: ignore[arg-type]
+            raise AssertionError(f"L7: all is well, and it does not come to rest\n{self.cluster}")
+
+    def mend(self) -> None:
+        """Undo a drill."""
+        self.cluster.heal()
+        for host in self.nodes:
+            host.fails = host.unready = ""
+            self.cluster.thaw(host.key)
+            if host.node is None:
+                self.cluster.start(host.key)
+
+    def heal(self) -> None:
+        """End phase one; L5, and then one owner."""
+        self.nemesis.rest()
+        began_us = self.cluster.time.now_us
+        ran = [h for h in self.nodes if h.running is not None and h.node is not None]
+        self.cluster.run(500 + self.slack_us // MS)
+        self._check_l5(ran)
+        # A node that was stopping when phase one ended stops yet, and is started again.
+        for _ in range(3):
+            self.cluster.run(STOPS_MS)
+            for host in self.nodes:
+                if host.node is None and (host.exit is None or host.exit[0] == 0):
+                    self.cluster.start(host.key)
+        if not self.options.differs:
+            self.settle()
+            return
+        limit_us = (BACKOFF_MS + 20_000) * MS
+        if self.took_us(lambda: len(self.serving) == 1, limit_us) is None:
+            self._must(liveness.l_in_the_end([h.name for h in self.serving], None))
+        self.cluster.tell(f"at rest {self.cluster.time.now_us - began_us} us after the heal")
+
+    def _check_l5(self, ran: list[Host]) -> None:
+        """Where exactly the owners that ran at the heal are still what they were."""
+        still = [h for h in ran if h.lives and h.running is not None]
+        stopping = any(h.node is not None and h.view().phase == "stopping" for h in self.nodes)
+        if len(self.serving) > 1:
+            self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
+        if len(ran) == 1 and still == ran and not stopping and not self.options.majority:
+            self._must(liveness.l5_one_owner([h.name for h in self.serving], ran[0].name))
+
+    def _owner(self) -> Host:
+        return self.serving[0]
+
+    def _next(self, owner: Host) -> Callable[[], bool]:
+        return lambda: any(h is not owner for h in self.serving)
+
+    def _limit_us(self) -> int:
+        if self.settings.distributed.timeout_ms is None:
+            return 90_000 * MS
+        return liveness.failover_us(self.settings, True) + 20_000 * MS
+
+    def _quorate(self, down: int) -> bool:
+        """Whether those that stay can elect an owner."""
+        return not self.options.majority or 2 * (len(self.listed) - down) > len(self.listed)
+
+    # The drills.
+
+    def _loses(self, silent: bool, how: Callable[[str], None]) -> None:
+        owner = self._owner()
+        if self.settings.distributed.timeout_ms is None or not self._quorate(1):
+            return
+        how(owner.key)
+        took_us = self.took_us(self._next(owner), self._limit_us())
+        self._must(liveness.l1_failover(self.settings, silent, 0, took_us, self.slack_us))
+        self._comes_back(owner)
+
+    def _comes_back(self, owner: Host) -> None:
+        """L3: the better node returns."""
+        now = self._owner()
+        d = self.settings.distributed
+        mine, other = d.nodes.tier(owner.name), d.nodes.tier(now.name)
+        self.cluster.run(self.rng.randint(0, 1500))
+        self.mend()
+        assert mine is not None and other is not None
+        if not d.takeover or mine >= other or self.options.majority:
+            return
+        self.took_us(lambda: owner.node is not None and owner.view().synced, 10_000 * MS)
+        took_us = self.took_us(lambda: owner in self.serving, 20_000 * MS)
+        self._must(liveness.l3_takeover(self.settings, took_us, self.slack_us))
+
+    def kill(self) -> None:
+        """L1: the process dies; L3: it returns."""
+        self._loses(False, self.cluster.kill)
+
+    def power(self) -> None:
+        """L1: the machine falls silent; L3: it returns."""
+        self._loses(True, self.cluster.power_off)
+
+    def freezes(self) -> None:
+        """L1: the process is frozen."""
+        self._loses(True, self.cluster.freeze)
+
+    def returns(self) -> None:
+        """L2: the owner is back within the timeout."""
+        owner, timeout_ms = self._owner(), self.settings.distributed.timeout_ms
+        least_ms = 1000 + self.slack_us // MS
+        if timeout_ms is not None and timeout_ms < least_ms:
+            return
+        if self.options.majority:
+            return
+        self.cluster.kill(owner.key)
+        self.cluster.run(self.rng.randint(0, (timeout_ms or 5000) - least_ms + 200))
+        self.cluster.start(owner.key)
+        took_us = self.took_us(lambda: self.serving, 20_000 * MS)
+        who = self.serving[0].name if self.serving else None
+        self._must(liveness.l2_return(took_us, owner.name, who, self.slack_us))
+
+    def stops(self) -> None:
+        """L4: a planned stop."""
+        owner = self._owner()
+        if not self._quorate(1):
+            return
+        self.cluster.stop(owner.key)
+        took_us = self.took_us(self._next(owner), 20_000 * MS)
+        self._must(liveness.l4_planned_stop(took_us, self.slack_us))
+        self.took_us(lambda: owner.node is None, 20_000 * MS)
+
+    def partition(self) -> None:
+        """L5: a partition, long enough for two owners, heals; S5: a stranger cannot prolong it."""
+        owner = self._owner()
+        side = [h for h in self.nodes if h is owner or self.rng.random() < 0.4]
+        rest = [h for h in self.nodes if h not in side]
+        if not rest or self.settings.distributed.timeout_ms is None:
+            return
+        self.requests.calm = False
+        self.cluster.split(*("".join(h.key for h in part) for part in (side, rest)))
+        if self.rng.random() < 0.5:
+            self._forges()
+        self.cluster.run(self.rng.randint(100, self._limit_us() // MS - 15_000))
+        ran = [h for h in self.nodes if h.running is not None]
+        best = self._standing(ran) if len(ran) > 1 else None
+        self.cluster.heal()
+        # What is kept back on a stream comes when TCP sends it again.
+        clear_us = max(p.clear_us for p in self.cluster.lan.paths.values())
+        self.cluster.time.run_to(max(self.cluster.time.now_us, clear_us))
+        if self.options.majority:
+            return
+        self.cluster.run(500 + self.slack_us // MS)
+        serving = [h.name for h in self.serving]
+        # A move to a better tier may be under way at this moment.
+        moving = not serving and any(h.view().phase == "yielding" for h in self.nodes)
+        if ran and not moving:
+            self._must(liveness.l5_one_owner(serving, best and best.name))
+
+    def _standing(self, owners: list[Host]) -> Host | None:
+        """Rule 6: better tier, then lower epoch (with takeover = false lower epoch first), then
+        name. A takeover from the outside may follow at once: then only the number is certain."""
+        d = self.settings.distributed
+        if d.takeover and not any(h.name in self._best() for h in owners):
+            return None
+
+        def standing(host: Host) -> tuple[object, ...]:
+            tier, epoch = d.nodes.tier(host.name), host.running
+            assert tier is not None and isinstance(epoch, Epoch)
+            ordered = (tier, epoch.number) if d.takeover else (epoch.number, tier)
+            return (*ordered, host.name)
+
+        return min(owners, key=standing)
+
+    def crash(self) -> None:
+        """L7: the application fails on a live owner."""
+        owner = self._owner()
+        if not self._quorate(0):
+            return
+        self.cluster.give(owner.key, ev.ApplicationFailed("it crashed"))
+        took_us = self.took_us(lambda: self.serving, self._limit_us())
+        back = owner in self.serving
+        self._must(
+            liveness.l7_failed_application(
+                self.settings, None if back else took_us, took_us if back else None, self.slack_us
+            )
+        )
+
+    def broken_standby(self) -> None:
+        """L7: the first that would fail over cannot start."""
+        owner, d = self._owner(), self.settings.distributed
+        rest = [h for h in self.listed if h is not owner]
+        if d.timeout_ms is None or len(rest) < 2 or not self._quorate(1):
+            return
+        first = min(rest, key=lambda h: d.nodes.rank(h.name) or (0, h.name))
+        first.fails = "its file is broken"
+        self.cluster.kill(owner.key)
+        took_us = self.took_us(lambda: self.serving, self._limit_us())
+        slack_us = self.slack_us + self.options.app_us
+        self._must(liveness.l1_failover(self.settings, False, 0, took_us, slack_us))
+
+    def strangers(self) -> None:
+        """S5: forged beacons, noise, and resets in a calm cluster."""
+        before = (self._owner().key, self._owner().running)
+        self._forges()
+        resets = (self.settings.distributed.timeout_ms or 5000) > 500 + self.slack_us // MS
+        if resets and not self.options.majority:
+            for other in self.nodes:
+                self.cluster.reset(before[0], other.key)
+            self.cluster.run(500 + self.slack_us // MS)
+        serving = self.serving
+        now = serving[0] if len(serving) == 1 else None
+        after = ("", None) if now is None else (now.key, now.running)
+        self._must(safety.s5_strangers_change_nothing(before, after))
+
+    def _forges(self) -> None:
+        for _ in range(100):
+            spoof(self.cluster, self.nodes)
+            self.cluster.run(self.rng.randint(0, 20))
+
+    def two_at_once(self) -> None:
+        """L1: the owner and another node fall silent together."""
+        owner = self._owner()
+        others = [h for h in self.nodes if h is not owner]
+        down = self.rng.choice(others)
+        able = [h for h in self.listed if h not in (owner, down)]
+        if self.settings.distributed.timeout_ms is None or not able or not self._quorate(2):
+            return
+        self.cluster.power_off(owner.key, down.key)
+        took_us = self.took_us(lambda: self.serving, self._limit_us())
+        self._must(liveness.l1_failover(self.settings, True, 1, took_us, self.slack_us))

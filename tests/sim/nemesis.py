@@ -1,0 +1,314 @@
+"""Breaks things: draws a fault, lets it last, mends it; and at the end mends all."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from chucky.core import events as ev
+from chucky.messages import Beacon
+from chucky.names import Address, NodeName
+from chucky.wire import beacon as beacons
+from tests.sim.clock import MS
+from tests.sim.cluster import Cluster, Watch
+from tests.sim.host import Host
+from tests.sim.swarm import Options
+
+Undo = Callable[[], None]
+
+
+class Nemesis(Watch):
+    """Phase one. `begin` lets it loose, `rest` ends it and mends everything."""
+
+    def __init__(self, cluster: Cluster, options: Options) -> None:
+        self.cluster = cluster
+        self.options = options
+        self.rng = cluster.rng
+        self.on = False
+        self.respawns = True
+        self.open: dict[int, Undo] = {}  # faults that last
+        self._number = 0
+        self.counts: dict[str, int] = {}
+        cluster.watches.append(self)
+
+    @property
+    def nodes(self) -> list[Host]:
+        """The machines that have a node of the cluster."""
+        return [h for h in self.cluster.hosts.values() if h.key in self.options.keys]
+
+    def begin(self) -> None:
+        """Start the nodes, some later than others, and the faults."""
+        self.on = True
+        for host in self.nodes:
+            wait_us = self.rng.choice((0, 0, 0, 50, 300, 3000)) * MS
+            self.cluster.time.after(wait_us, self._start, host)
+        self._plan()
+
+    def rest(self) -> None:
+        """No fault any more: all is mended, and every node that does not run is started."""
+        self.on = False
+        for number in list(self.open):
+            self._undo(number)
+        for twin in [self.cluster.hosts[k] for k in self.cluster.twins]:
+            self.cluster.thaw(twin.key)
+            if twin.node is not None:
+                self.cluster.kill(twin.key)
+        cluster, lan = self.cluster, self.cluster.lan
+        cluster.heal()
+        lan.beacon_loss = 0.0
+        for path in lan.paths.values():
+            lan.set_slow(path.source, path.target, 0)
+            path.base_us, path.jitter_us = min(path.base_us, 500), min(path.jitter_us, 500)
+        for host in self.nodes:
+            host.fails = host.unready = ""
+            cluster.thaw(host.key)
+            settings = self.options.settings[host.key]
+            if host.node is not None and host.settings != settings:
+                host.settings = settings
+                cluster.give(host.key, ev.Reloaded(settings))
+            if host.node is None:
+                self._start(host)
+
+    def _plan(self) -> None:
+        wait_us = int(self.rng.expovariate(1 / self.options.fault_every_us))
+        self.cluster.time.after(wait_us, self._fault)
+
+    def _fault(self) -> None:
+        if not self.on:
+            return
+        self._plan()
+        if len(self.open) >= self.options.most_faults:
+            return
+        faults = self.options.faults
+        kind = self.rng.choices(list(faults), list(faults.values()))[0]
+        undo = getattr(self, f"_{kind}")(self.rng.choice(self.nodes))
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if undo is not None:
+            self._number += 1
+            self.open[self._number] = undo
+            lasts_us = self.options.stable_us
+            lasts_us += int(self.rng.expovariate(1 / self.options.fault_lasts_us))
+            self.cluster.time.after(lasts_us, self._undo, self._number)
+
+    def _undo(self, number: int) -> None:
+        undo = self.open.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def _start(self, host: Host) -> None:
+        if host.node is None and (self.on or host.key in self.options.keys):
+            self.cluster.start(host.key, settings=self.options.settings.get(host.key))
+
+    def ended(self, host: Host) -> None:
+        """systemd restarts what failed."""
+        if host.exit is not None and host.exit[0] != 0 and host.key in self.options.keys:
+            self.cluster.time.after(self.options.respawn_us, self._start, host)
+
+    # The faults; each does nothing where it cannot, and returns how to undo it.
+
+    def _kill(self, host: Host) -> Undo | None:
+        if host.node is None:
+            return None
+        self.cluster.kill(host.key)
+        if self.rng.random() < 0.5:
+            self.cluster.time.after(self.options.respawn_us, self._respawn, host)
+            return None
+        return lambda: self._respawn(host)
+
+    def _respawn(self, host: Host) -> None:
+        if host.powered:
+            self._start(host)
+
+    def _power_off(self, host: Host) -> Undo | None:
+        if not host.powered:
+            return None
+        self.cluster.power_off(host.key)
+
+        def undo() -> None:
+            if not host.powered:
+                self.cluster.power_on(host.key)
+                boot_us = self.rng.randint(0, 3000) * MS if self.on else 0
+                self.cluster.time.after(boot_us, self._respawn, host)
+
+        return undo
+
+    def _freeze(self, host: Host) -> Undo | None:
+        if not host.lives:
+            return None
+        self.cluster.freeze(host.key)
+        return lambda: self.cluster.thaw(host.key)
+
+    def _suspend(self, host: Host) -> Undo | None:
+        if not host.lives:
+            return None
+        self.cluster.suspend(host.key)
+        return lambda: self.cluster.thaw(host.key)
+
+    def _stop(self, host: Host) -> Undo | None:
+        if not host.lives:
+            return None
+        self.cluster.stop(host.key)
+        return lambda: self._respawn(host)
+
+    def _other(self, host: Host) -> Host:
+        return self.rng.choice([h for h in self.nodes if h is not host])
+
+    def _cut(self, host: Host) -> Undo | None:
+        other = self._other(host)
+        self.cluster.cut(host.key, other.key)
+
+        def undo() -> None:
+            self.cluster.heal(host.key, other.key)
+            self.cluster.heal(other.key, host.key)
+
+        return undo
+
+    def _cut_one_way(self, host: Host) -> Undo | None:
+        other = self._other(host)
+        self.cluster.cut(host.key, other.key, one_way=True)
+        return lambda: self.cluster.heal(host.key, other.key)
+
+    def _split(self, host: Host) -> Undo | None:
+        side = [h.key for h in self.nodes if h is host or self.rng.random() < 0.5]
+        rest = [h.key for h in self.nodes if h.key not in side]
+        self.cluster.split("".join(side), "".join(rest))
+
+        def undo() -> None:
+            for one in side:
+                for other in rest:
+                    self.cluster.heal(one, other)
+                    self.cluster.heal(other, one)
+
+        return undo
+
+    def _isolate(self, host: Host) -> Undo | None:
+        rest = [h.key for h in self.nodes if h is not host]
+        self.cluster.split(host.key, "".join(rest))
+
+        def undo() -> None:
+            self.cluster.heal(host.key)
+            self.cluster.heal("", host.key)
+
+        return undo
+
+    def _slow(self, host: Host) -> Undo | None:
+        other = self._other(host)
+        extra_us = self.rng.choice((20, 200, 1000, 3000)) * MS
+        self.cluster.tell(f"{host.key} -> {other.key}: slower by {extra_us // MS} ms")
+        self.cluster.lan.set_slow(host, other, extra_us)
+        return lambda: self.cluster.lan.set_slow(host, other, 0)
+
+    def _flap(self, host: Host) -> Undo | None:
+        """A switch port that comes and goes a few times."""
+        for number in range(self.rng.randint(1, 4)):
+            at_us = number * 300 * MS + self.rng.randint(0, 200) * MS
+            self.cluster.time.after(at_us, self._blink, host)
+        return None
+
+    def _blink(self, host: Host) -> None:
+        if self.on:
+            undo = self._isolate(host)
+            assert undo is not None
+            self._number += 1
+            self.open[self._number] = undo
+            self.cluster.time.after(self.rng.randint(1, 100) * MS, self._undo, self._number)
+
+    def _reset(self, host: Host) -> Undo | None:
+        self.cluster.reset(host.key, self._other(host).key)
+        return None
+
+    def _fails(self, host: Host) -> Undo | None:
+        host.fails = "its file is broken"
+        self.cluster.tell(f"{host.key}: starts would fail")
+
+        def undo() -> None:
+            host.fails = ""
+
+        return undo
+
+    def _unready(self, host: Host) -> Undo | None:
+        host.fails = host.unready = "its file is gone"
+        self.cluster.tell(f"{host.key}: could not get ready")
+
+        def undo() -> None:
+            host.fails = host.unready = ""
+
+        return undo
+
+    def _crash(self, host: Host) -> Undo | None:
+        if host.lives and host.running is not None:
+            self.cluster.tell(f"{host.key}: its application crashes")
+            self.cluster.give(host.key, ev.ApplicationFailed("it crashed"))
+        return None
+
+    def _reload(self, host: Host) -> Undo | None:
+        """An administrator changes the timeout: on all machines, one after the other."""
+        if self.options.majority or self.options.differs:
+            return None
+        d = self.options.settings[host.key].distributed
+        timeout_ms = self.rng.choice((500, 1000, 3000))
+        takeover = self.rng.random() < 0.5
+        changed = replace(d, timeout_ms=timeout_ms, takeover=takeover)
+        for number, node in enumerate(self.nodes):
+            settings = replace(self.options.settings[node.key], distributed=changed)
+            self.cluster.time.after(number * 100 * MS, self._reloads, node, settings)
+        return None
+
+    def _reloads(self, host: Host, settings: object) -> None:
+        if self.on and host.node is not None:
+            self.cluster.tell(f"{host.key}: reloads")
+            host.settings = settings  # type: ignore[assignment]
+            self.cluster.give(host.key, ev.Reloaded(settings))  # type: ignore[arg-type]
+
+    def _addresses(self, host: Host) -> Undo | None:
+        """An interface comes up."""
+        self.cluster.give(host.key, ev.AddressesChanged((host.address,), came_up=True))
+        return None
+
+    def _spoof(self, host: Host) -> Undo | None:
+        """A stranger sends what looks like beacons, and what does not."""
+        going = [True]
+        gap_us = self.rng.choice((5, 20, 100, 500)) * MS
+
+        def again() -> None:
+            if going[0]:
+                spoof(self.cluster, self.nodes)
+                self.cluster.time.after(gap_us, again)
+
+        def undo() -> None:
+            going[0] = False
+
+        self.cluster.tell("x: sends forged beacons")
+        again()
+        return undo
+
+    def _twin(self, host: Host) -> Undo | None:
+        """A second machine starts a node of the same name."""
+        key = host.key.upper()
+        if key in self.cluster.hosts:
+            return None
+        delay_us = (self.options.base_us, self.options.jitter_us)
+        twin = self.cluster.add(key, host.settings, host.name, delay_us)
+        twin.clock.offset_us = self.rng.randrange(10**9) * MS
+        self.cluster.twins.add(key)
+        self.cluster.start(key)
+
+        def undo() -> None:
+            self.cluster.thaw(key)
+            if twin.node is not None:
+                self.cluster.kill(key)
+
+        return undo
+
+
+def spoof(cluster: Cluster, nodes: list[Host]) -> None:
+    """Send one datagram as a stranger would: a node's name, or anybody's, or noise."""
+    rng, stranger = cluster.rng, cluster.hosts["x"]
+    target = rng.choice(nodes)
+    kind = rng.randrange(4)
+    if kind == 0:
+        data = rng.randbytes(rng.randint(0, 600))
+    else:
+        name = rng.choice(nodes).name if kind < 3 else NodeName(f"z{rng.randrange(200)}", "x")
+        beacon = Beacon(name, rng.getrandbits(63), rng.choice((4041, 4041, 1)), rng.random() < 0.5)
+        data = beacons.encode(beacon)
+    source = rng.choice([stranger.address, *(h.address for h in nodes), Address("10.9.9.9", 4041)])
+    cluster.lan.datagram(stranger, target, data, source)

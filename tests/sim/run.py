@@ -1,0 +1,112 @@
+"""Runs seeds: `python3 -m tests.sim.run SEED` tells one's story, `--seeds N --first S` runs many.
+
+A seed is one cluster's life: it draws machines, settings, network and faults; in phase one anything
+may break and every S-promise is checked at every step; then all heals and every L-promise must come
+true in its time.
+"""
+
+import argparse
+import gc
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tests.sim import swarm
+from tests.sim.clock import MS
+from tests.sim.cluster import Cluster, Watch
+from tests.sim.drills import Drills
+from tests.sim.host import Host
+from tests.sim.liveness import l8_answers
+from tests.sim.nemesis import Nemesis
+from tests.sim.requests import Requests
+from tests.sim.witness import Witness
+
+STATUS_EVERY = 50  # steps of a node between two looks at its status
+
+
+class Asker(Watch):
+    """Asks every node for its status now and then (L8)."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.steps = 0
+        cluster.watches.append(self)
+
+    def stepped(self, host: Host) -> None:
+        """Count, and ask each so often."""
+        self.steps += 1
+        if self.steps % STATUS_EVERY == 0 and host.node is not None:
+            broken = l8_answers(host.node.deadline(), host.exit is not None, host.view().sentence)
+            assert broken is None, broken
+
+
+def slack_us(options: swarm.Options) -> int:
+    """What a handshake, a Status each way and the timers between take beyond a design's bound."""
+    return 10 * (options.base_us + options.jitter_us) + 4 * (options.late_us + MS) + options.app_us
+
+
+def live(seed: int, tell: Callable[[str], None] | None = None) -> Cluster:
+    """Live through one seed. Raises AssertionError, or whatever else broke."""
+    options = swarm.draw(random.Random(seed))
+    cluster = swarm.build(options, seed)
+    cluster.telling = tell
+    cluster.tell(str(options))
+    Witness(cluster, slack_us(options), options.majority and not options.differs)
+    requests = Requests(cluster)
+    Asker(cluster)
+    nemesis = Nemesis(cluster, options)
+    nemesis.begin()
+    cluster.run(options.bad_us // MS)
+    Drills(cluster, options, nemesis, requests, slack_us(options)).run()
+    return cluster
+
+
+def attempt(seed: int) -> tuple[int, str]:
+    """Live through a seed; return it and what broke, or ""."""
+    gc.freeze()
+    try:
+        live(seed)
+    except Exception as error:  # noqa: BLE001 - whatever breaks is this seed's failure
+        if isinstance(error, AssertionError) and str(error):
+            return seed, str(error)
+        import traceback
+
+        return seed, "".join(traceback.format_exception(error)[-6:])
+    return seed, ""
+
+
+def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str]]:
+    """Yield each seed's outcome."""
+    if jobs == 1:
+        yield from map(attempt, seeds)
+        return
+    with multiprocessing.Pool(jobs) as pool:
+        yield from pool.imap_unordered(attempt, seeds, chunksize=4)
+
+
+def main() -> int:
+    """Run what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.sim.run")
+    parser.add_argument("seed", nargs="?", type=int)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        print(live(arguments.seed, print))
+        return 0
+    began, failed = time.monotonic(), 0
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    for seed, broken in outcomes(seeds, arguments.jobs):
+        if broken:
+            failed += 1
+            print(f"seed {seed}: {broken}\nreplay: python3 -m tests.sim.run {seed}\n", flush=True)
+    took_s = time.monotonic() - began
+    print(f"{len(seeds) - failed} passed, {failed} failed, {len(seeds) / took_s:.2f} seeds/s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

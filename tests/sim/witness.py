@@ -1,0 +1,259 @@
+"""Watches a cluster, gathers what is true, and has each S-promise checked after every step."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from chucky.core import actions as ac
+from chucky.core import events as ev
+from chucky.messages import End, Epoch, Naming, Status
+from tests.sim import safety
+from tests.sim.clock import MS
+from tests.sim.cluster import Cluster, Watch
+from tests.sim.host import Host
+from tests.sim.network import Path
+
+LOOK_LIMIT_MS = 2000  # chucky/core/startup.py: interfaces that come up prolong the look to this
+
+Ownership = tuple[Epoch, int]  # with its owner's incarnation
+
+
+@dataclass
+class Life:
+    """What one incarnation has heard and said."""
+
+    sync: safety.Syncing
+    heard: Epoch | None = None  # the highest epoch
+    signs: dict[Ownership, tuple[int, int]] = field(default_factory=dict)  # tick, link ended at us
+    statuses: dict[int, Status] = field(default_factory=dict)  # the newest, by link
+    named: bool = False  # it was told of a naming of itself, and did not start since
+    naming: Naming | None = None  # its own, as it says
+    begun: Epoch | None = None  # the last that it started
+
+
+class Witness(Watch):
+    """See the module. `slack_us`: what a handshake and a Status take on this network. Raises
+    AssertionError with the promise's sentence."""
+
+    def __init__(self, cluster: Cluster, slack_us: int = 8 * MS, majority: bool = False) -> None:
+        self.cluster = cluster
+        self.slack_us = slack_us
+        self.news_us = slack_us // 4
+        self.began_us: dict[Epoch, int] = {}
+        self.majority = majority
+        self.sent_us: dict[Ownership, dict[int, int]] = {}  # when each tick that runs it was sent
+        self.given_up: set[Ownership] = set()  # in good order
+        self.lives: dict[str, Life] = {}
+        self.served: dict[Epoch, str] = {}
+        self.checks = 0
+        cluster.watches.append(self)
+
+    # What is true.
+
+    def heard_us(self, one: str, other: str) -> int | None:
+        """Return for how long the two have heard each other, or one third node both."""
+        hosts = self.cluster.hosts
+        times = [self._pair_us(hosts[one], hosts[other])]
+        for third in hosts.values():
+            if third.key not in (one, other):
+                both = (self._pair_us(third, hosts[one]), self._pair_us(third, hosts[other]))
+                times.append(None if None in both else min(b for b in both if b is not None))
+        return max((t for t in times if t is not None), default=None)
+
+    def _pair_us(self, one: Host, other: Host) -> int | None:
+        if not one.lives or not other.lives or one.cookie != other.cookie:
+            return None
+        lan = self.cluster.lan
+        there, back = lan.path(one, other), lan.path(other, one)
+        if not _clear(there) or not _clear(back):
+            return None
+        # Nodes that do not list each other may back off for a minute.
+        lists = one.settings.distributed.nodes, other.settings.distributed.nodes
+        if lists[0].tier(other.name) is None and lists[1].tier(one.name) is None:
+            return None
+        if one.name == other.name:
+            return None  # they refuse each other: S2 and rule 10 say so
+        since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
+        return max(0, self.cluster.time.now_us - since_us)
+
+    def last_sign(self, host: Host) -> safety.Sign | None:
+        """Return what S4 counts from for a node that starts now."""
+        signs = dict(self.lives[host.key].signs)
+        for other in self.cluster.hosts.values():
+            if other is not host and other.lives:
+                since_us = self._pair_us(host, other)
+                if since_us is not None and since_us > safety.HEALED_US + self.slack_us:
+                    for key, sign in self.lives[other.key].signs.items():
+                        signs[key] = _later(signs.get(key, (0, 0)), sign)
+        # A partition may have had two owners. "The owner" is then who lived last, or the one of
+        # the highest epoch, which succeeded the others: what holds for either is enough.
+        found = [
+            (max(self.sent_us.get(key, {}).get(tick, 0), ended_us), key, tick)
+            for key, (tick, ended_us) in signs.items()
+            if not self._just_begun(key[0])
+        ]
+        if not found:
+            return None
+        owners = max(found), max(found, key=lambda f: f[1])
+        if any(key in self.given_up or key[0].node == host.name for _, key, _ in owners):
+            return None
+        at_us, key, tick = min(owners)
+        return safety.Sign(key[0], tick, at_us)
+
+    def _just_begun(self, epoch: Epoch) -> bool:
+        """Whether news of this ownership may yet be under way: without a majority two nodes whose
+        waits end within one link delay both start, and the next Status settles it."""
+        return self.cluster.time.now_us - self.began_us.get(epoch, 0) <= self.news_us
+
+    # Gathering.
+
+    def began(self, host: Host) -> None:
+        """A new incarnation knows nothing."""
+        d = host.settings.distributed
+        listed = d.nodes.tier(host.name) is not None
+        lists = d.sync_nodes_mandatory, d.sync_nodes_optional
+        mandatory, optional = (
+            [p for p in patterns if listed and not p.matches(host.name)] for patterns in lists
+        )
+        limit_ms = d.sync_nodes_timeout_ms
+        deadline_ms = None if limit_ms is None else self.cluster.local_ms(host) + limit_ms
+        self.lives[host.key] = Life(safety.Syncing(mandatory, optional, deadline_ms))
+
+    def before(self, host: Host, event: Any) -> None:
+        """What a node hears."""
+        life = self.lives[host.key]
+        match event:
+            case ev.MessageReceived(link, Status() as status):
+                end = host.ends.get(link)
+                if end is not None and end.peer is not None:
+                    life.statuses[link] = status
+                    self._hears(host, life, status, end.peer.incarnation)
+            case ev.LinkUp(_, name):
+                life.sync.seen.add(name)
+            case ev.LinkDown(link):
+                status = life.statuses.pop(link, None)
+                if status is not None and status.running is not None:
+                    for key, (tick, _) in life.signs.items():
+                        if key[0] == status.running:
+                            life.signs[key] = (tick, self.cluster.time.now_us)
+
+    def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
+        if status.synced and status.digest == host.settings.digest:
+            life.sync.formed = True
+        epochs = [status.highest, status.running, *(h.epoch for h in status.hears)]
+        for epoch in (*epochs, *(s.epoch for s in status.signs)):
+            if epoch is not None and (life.heard is None or epoch > life.heard):
+                life.heard = epoch
+        if status.running is not None:
+            _note(life, (status.running, incarnation), status.tick)
+        for sign in status.signs:
+            key, end_us = (sign.epoch, sign.incarnation), 0
+            if sign.end is End.ENDED:  # whoever told may be gone when its word is acted on
+                end_us = max(1, self.cluster.time.now_us - sign.age_ms * 1010 - 2 * MS)
+            life.signs[key] = _later(life.signs.get(key, (0, 0)), (sign.tick, end_us))
+        naming = status.naming
+        if naming is not None and naming.successor == host.name:
+            life.named = naming.incarnation == host.incarnation
+
+    def acts(self, host: Host, action: ac.Action) -> None:
+        """What a node says and does."""
+        life = self.lives[host.key]
+        match action:
+            case ac.Send(_, Status() as status):
+                if status.running is not None:
+                    ticks = self.sent_us.setdefault((status.running, host.incarnation), {})
+                    ticks.setdefault(status.tick, self.cluster.time.now_us)
+                    _note(life, (status.running, host.incarnation), status.tick)
+                if status.naming != life.naming:
+                    life.naming = status.naming
+                    if status.naming is not None:
+                        nodes, name = host.settings.distributed.nodes, status.naming.successor
+                        self._must(
+                            safety.s4_only_a_better_tier_takes_over(
+                                nodes, host.name, status.stopping, name
+                            )
+                        )
+            case ac.StartApplication(epoch):
+                self._starts(host, life, epoch)
+            case ac.StopApplication():
+                for epoch in (host.running, life.begun):
+                    if epoch is not None:
+                        self.given_up.add((epoch, host.incarnation))
+            case ac.Exit(code, sentence):
+                if code and "mandatory" in sentence:
+                    local_ms = self.cluster.local_ms(host)
+                    self._must(safety.s3_exits_for_cause(life.sync, local_ms))
+
+    def _starts(self, host: Host, life: Life, epoch: Epoch) -> None:
+        local_ms = self.cluster.local_ms(host)
+        self._must(safety.s3_nothing_runs_before_the_sync(life.sync, local_ms))
+        self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
+        if not life.named and life.naming is None:
+            timeout_ms = host.settings.distributed.timeout_ms
+            lost, now_us = self.last_sign(host), self.cluster.time.now_us
+            broken = safety.s4_no_failover_before_the_timeout(host.name, lost, timeout_ms, now_us)
+            self._must(broken)
+        life.begun, life.named = epoch, False
+        self.began_us[epoch] = self.cluster.time.now_us
+
+    # Checking.
+
+    def stepped(self, host: Host) -> None:
+        """Check what must hold at every moment."""
+        self.checks += 1
+        life, cluster = self.lives[host.key], self.cluster
+        if host.running is not None and self.served.get(host.running) != host.key:
+            first = self.served.setdefault(host.running, host.key)
+            if not cluster.twins:
+                self._must(safety.an_epoch_has_one_node(host.running, host.key, first))
+            if host.running != life.begun:  # it goes on under a new one
+                self._must(safety.an_epoch_is_new(host.running, life.heard, host.name))
+                former = life.begun
+                if former is not None:
+                    self.began_us[host.running] = self.began_us.get(former, 0)
+                life.begun = host.running
+        if host.node is not None and life.sync.deadline_ms is not None and life.sync.mandatory:
+            local_ms = cluster.local_ms(host)
+            looked_ms = (cluster.time.now_us - host.alive_us) // MS
+            slack_ms = 3 + host.late_us // MS
+            if looked_ms > LOOK_LIMIT_MS + host.settings.tick_time_ms + slack_ms:
+                self._must(safety.s3_exits_at_the_deadline(life.sync, local_ms, slack_ms))
+        owners = [k for k, h in cluster.hosts.items() if h.running is not None]
+        if len(owners) > 1:
+            now_us = cluster.time.now_us
+            serving = [k for k in owners if cluster.hosts[k].serves(now_us)]
+            if self.majority:
+                self._must(safety.s2_at_most_one_serves(serving))
+            self._must(
+                safety.s1_none_serve_that_hear_each_other(serving, self._s1_us, self.slack_us)
+            )
+
+    def _s1_us(self, one: str, other: str) -> int | None:
+        """As heard_us; not for two that began within one link delay of each other, just now."""
+        epochs = [self.cluster.hosts[k].running for k in (one, other)]
+        began = [self.began_us.get(e, 0) for e in epochs if e is not None]
+        if abs(began[0] - began[-1]) <= self.news_us:
+            if self.cluster.time.now_us - max(began) <= self.news_us:
+                return None
+        return self.heard_us(one, other)
+
+    def _must(self, broken: str | None) -> None:
+        if broken is not None:
+            raise AssertionError(f"{broken}\n{self.cluster}")
+
+
+def _clear(path: Path) -> bool:
+    return not path.cut and not path.extra_us
+
+
+def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """Of two signs the one that outweighs: the higher tick, then its end, as first learned."""
+    if one[0] != other[0]:
+        return max(one, other)
+    ends = [end_us for _, end_us in (one, other) if end_us]
+    return (one[0], min(ends, default=0))
+
+
+def _note(life: Life, key: Ownership, tick: int) -> None:
+    known = life.signs.get(key)
+    if known is None or tick > known[0]:
+        life.signs[key] = (tick, 0)

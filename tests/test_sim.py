@@ -1,0 +1,261 @@
+"""Some seeds of the simulator, and for each of its checks a history that must make it fire."""
+
+from collections.abc import Callable
+
+import pytest
+
+from chucky.core import events as ev
+from chucky.messages import Epoch
+from chucky.names import NodeName, NodePattern
+from chucky.priority import PriorityList
+from chucky.settings import Distributed, Settings
+from tests.sim import liveness, requests, run, safety
+from tests.sim.clock import MS, Clock
+from tests.sim.cluster import Cluster
+from tests.sim.requests import Requests
+from tests.sim.witness import Witness
+
+SEEDS = 12  # thousands more in `make sim`
+
+A, B, C = (NodeName(n, "h") for n in "abc")
+NODES = PriorityList(((NodePattern("a"),), (NodePattern("b"), NodePattern("c"))))
+SETTINGS = Settings(Distributed(nodes=NODES, timeout_ms=1000))
+INF = Settings(Distributed(nodes=NODES, timeout_ms=None))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_seed(seed: int) -> None:
+    run.live(seed)
+
+
+def told(seed: int) -> list[str]:
+    """Return a seed's story."""
+    story: list[str] = []
+    run.live(seed, story.append)
+    return story
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    assert told(3) == told(3)
+
+
+# The checks: (what breaks it, what does not).
+
+
+def syncing(seen: str = "", formed: bool = False, deadline_ms: int | None = 100) -> safety.Syncing:
+    """Return a sync that waits for b, and for c if it comes."""
+    names = {NodeName(s, "h") for s in seen}
+    return safety.Syncing([NodePattern("b")], [NodePattern("c")], deadline_ms, formed, names)
+
+
+def sign(node: NodeName, at_us: int) -> safety.Sign:
+    """Return a last sign of life."""
+    return safety.Sign(Epoch(1, node), 7, at_us)
+
+
+def heard(us: int | None) -> Callable[[str, str], int | None]:
+    """Return that any two hear each other for so long."""
+    return lambda one, other: us
+
+
+s1 = safety.s1_none_serve_that_hear_each_other
+s4 = safety.s4_no_failover_before_the_timeout
+tier = safety.s4_only_a_better_tier_takes_over
+exits = safety.s3_exits_at_the_deadline
+l1, l7 = liveness.l1_failover, liveness.l7_failed_application
+
+FIRES = {
+    "S1": s1("ab", heard(500_002), 1),
+    "S1 of three": s1("abc", lambda x, y: 600_000 if (x, y) == ("b", "c") else None, 1),
+    "S2": safety.s2_at_most_one_serves("ab"),
+    "S3 runs": safety.s3_nothing_runs_before_the_sync(syncing("b"), 99),
+    "S3 runs without the mandatory": safety.s3_nothing_runs_before_the_sync(syncing("c"), 100),
+    "S3 stays": exits(syncing("c"), 103, 3),
+    "S3 goes early": safety.s3_exits_for_cause(syncing("c"), 99),
+    "S3 goes for nothing": safety.s3_exits_for_cause(syncing("b"), 100),
+    "S4": s4(B, sign(A, 0), 1000, 980_000),
+    "S4 inf": s4(B, sign(A, 0), None, 10**12),
+    "S4 equal tier": tier(NODES, B, False, C),
+    "S4 worse tier": tier(NODES, A, False, B),
+    "S4 observer": tier(NODES, A, True, NodeName("z", "h")),
+    "S5 owner": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("b", Epoch(2, B))),
+    "S5 epoch": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(2, A))),
+    "epoch below": safety.an_epoch_is_new(Epoch(1, A), Epoch(2, B), A),
+    "epoch again": safety.an_epoch_is_new(Epoch(2, A), Epoch(2, A), A),
+    "epoch of another": safety.an_epoch_is_new(Epoch(2, B), None, A),
+    "epoch of two": safety.an_epoch_has_one_node(Epoch(1, A), "a", "A"),
+    "L1 death": l1(SETTINGS, False, 0, 1_110_001, 0),
+    "L1 silence": l1(SETTINGS, True, 0, 1_110_001, 0),
+    "L1 never": l1(SETTINGS, True, 0, None, 10**9),
+    "L1 two": l1(SETTINGS, True, 1, 2_110_001, 0),
+    "L2 late": liveness.l2_return(500_001, A, A, 0),
+    "L2 another": liveness.l2_return(1, A, B, 0),
+    "L3": liveness.l3_takeover(SETTINGS, 500_001, 0),
+    "L4": liveness.l4_planned_stop(500_001, 0),
+    "L5 two": liveness.l5_one_owner([A, B], None),
+    "L5 none": liveness.l5_one_owner([], None),
+    "L5 the worse": liveness.l5_one_owner([B], A),
+    "L7 late": l7(SETTINGS, 1_110_001, None, 0),
+    "L7 never": l7(SETTINGS, None, None, 0),
+    "L7 no back-off": l7(SETTINGS, None, 900_000, 0),
+    "end nobody": liveness.l_in_the_end([], None),
+    "end two": liveness.l_in_the_end([A, B], None),
+    "end the worse": liveness.l_in_the_end([B], {A}),
+    "L8 no deadline": liveness.l8_answers(None, False, "standby"),
+    "L8 no status": liveness.l8_answers(5, False, ""),
+    "order": requests.answered_in_order(Epoch(1, B), Epoch(2, A)),
+    "held too long": requests.not_lost(True, 111, 100, 10),
+    "L6": requests.l6_answered("refused", 1),
+}  # fmt: skip
+
+STILL = {
+    "S1 500 ms": s1("ab", heard(500_001), 1),
+    "S1 apart": s1("ab", heard(None), 1),
+    "S1 one": s1("a", heard(10**9), 1),
+    "S2 one": safety.s2_at_most_one_serves("a"),
+    "S3 seen": safety.s3_nothing_runs_before_the_sync(syncing("bc"), 0),
+    "S3 joins": safety.s3_nothing_runs_before_the_sync(syncing(formed=True), 0),
+    "S3 late": safety.s3_nothing_runs_before_the_sync(syncing("b"), 100),
+    "S3 waits": exits(syncing("c"), 102, 3),
+    "S3 for ever": exits(syncing(deadline_ms=None), 10**9, 3),
+    "S3 exits": safety.s3_exits_for_cause(syncing("c"), 100),
+    "S4 in time": s4(B, sign(A, 0), 1000, 1_000_000),
+    "S4 back": s4(A, sign(A, 0), 1000, 1),
+    "S4 unknown": s4(B, None, None, 1),
+    "S4 better tier": tier(NODES, B, False, A),
+    "S4 handover": tier(NODES, A, True, B),
+    "S4 from an observer": tier(NODES, NodeName("z", "h"), False, B),
+    "S5": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(1, A))),
+    "epoch": safety.an_epoch_is_new(Epoch(2, A), Epoch(1, B), A),
+    "L1": l1(SETTINGS, False, 0, 1_110_000, 0),
+    "L1 two": l1(SETTINGS, True, 1, 2_110_000, 0),
+    "L2": liveness.l2_return(500_000, A, A, 0),
+    "L3": liveness.l3_takeover(SETTINGS, 500_000, 0),
+    "L4": liveness.l4_planned_stop(500_000, 0),
+    "L5": liveness.l5_one_owner([A], A),
+    "L7": l7(SETTINGS, 1_110_000, None, 0),
+    "L7 inf": l7(INF, None, 2_000_000, 0),
+    "end": liveness.l_in_the_end([A], {A}),
+    "L8": liveness.l8_answers(None, True, "stopping"),
+    "order": requests.answered_in_order(Epoch(2, A), Epoch(2, A)),
+    "held": requests.not_lost(True, 110, 100, 10),
+    "L6": requests.l6_answered("answered", 10**9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FIRES)
+def test_a_check_fires(what: str) -> None:
+    assert FIRES[what]
+
+
+@pytest.mark.parametrize("what", STILL)
+def test_a_check_stays_still(what: str) -> None:
+    assert STILL[what] is None
+
+
+# The witness: the same with a cluster that was made to lie.
+
+
+def calm() -> tuple[Cluster, Witness]:
+    """Return a watched cluster where a serves."""
+    cluster = Cluster(SETTINGS, "abc")
+    witness = Witness(cluster)
+    cluster.start("a", "b", "c")
+    cluster.run_until(lambda: cluster.serving == "a")
+    cluster.run(1000)
+    return cluster, witness
+
+
+def test_the_witness_sees_two_that_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, _ = calm()
+    b = cluster.hosts["b"]
+    b.running, b.serve_until_ms = Epoch(9, B), 10**9
+    monkeypatch.setattr(b, "stepped", lambda: None)
+    with pytest.raises(AssertionError, match="^S1: a and b serve"):
+        cluster.run(500)
+
+
+def test_the_witness_sees_a_failover_that_comes_early() -> None:
+    cluster, _ = calm()
+    cluster.kill("a")
+    cluster.run(300)
+    for key in "bc":
+        node = cluster.hosts[key].node
+        assert node is not None
+        node._own.records._records.clear()
+    with pytest.raises(AssertionError, match="^S4: b@h starts"):
+        cluster.run(2000)
+
+
+def test_the_witness_sees_an_epoch_that_was_heard_of() -> None:
+    cluster, witness = calm()
+    cluster.kill("a")
+    witness.lives["b"].heard = Epoch(5, A)
+    with pytest.raises(AssertionError, match="^epochs: b@h begins 2 of b@h"):
+        cluster.run(2000)
+
+
+def test_requests_see_a_refusal() -> None:
+    cluster = Cluster(INF, "ab")
+    clients = Requests(cluster)
+    clients.calm = True
+    cluster.start("a", "b")
+    cluster.run(2000)
+    cluster.kill("a")
+    with pytest.raises(AssertionError, match="^L6: a request was refused"):
+        cluster.run(20_000)
+    assert clients.fates["answered"] > 5
+
+
+# The machinery.
+
+
+def test_a_clock_comes_to_show_what_it_was_asked_for() -> None:
+    for ppm in (-4900, 0, 4900):
+        clock = Clock(123_456_789, ppm)
+        for shows_ms in (123_457, 130_000, 10_000_000):
+            at_us = clock.when_us(shows_ms)
+            assert clock.read_ms(at_us) == shows_ms
+            assert clock.read_ms(at_us - 1) < shows_ms
+
+
+def test_a_short_cut_loses_nothing_on_a_link() -> None:
+    cluster, _ = calm()
+    cluster.cut("a", "b")
+    cluster.run(300)
+    cluster.heal()
+    cluster.run(900)
+    assert not [line for line in cluster.log("b") if line.endswith("it is down")]
+
+
+def test_a_cut_one_way_silences_one_way() -> None:
+    cluster, _ = calm()
+    cluster.cut("a", "b", one_way=True)
+    cluster.run_until(lambda: "a@h is silent: it is down" in cluster.log("b"), 1200)
+    assert "b@h is silent: it is down" not in cluster.log("a")
+
+
+def test_a_process_that_sleeps_finds_its_clock_far_ahead() -> None:
+    cluster, _ = calm()
+    cluster.suspend("a")
+    cluster.run(3000)
+    assert cluster.serving == "b"
+    cluster.thaw("a")
+    cluster.run(500)
+    assert cluster.serving == "a"
+
+
+def test_a_dial_tells_a_dead_process_from_a_dead_machine() -> None:
+    for how, after_ms in (("kill", 990), ("power_off", 740)):
+        cluster, _ = calm()
+        getattr(cluster, how)("a")
+        took_ms = cluster.run_until(lambda: cluster.serving == "b", 3000)
+        assert after_ms <= took_ms <= 1100
+
+
+def test_a_reload_reaches_a_node() -> None:
+    cluster, _ = calm()
+    cluster.give("a", ev.Reloaded(INF))
+    cluster.run(10)
+    assert cluster.serving == "a"
+    assert cluster.time.now_us > 1000 * MS

@@ -1,0 +1,386 @@
+"""decide(view) against its naive twin, written from the rules of DESIGN section 5: they must agree.
+
+The twin says which verdicts the rules allow. It is slow and obvious: it looks at every node, and
+when time alone changes a verdict it finds out by asking again for each later ms.
+"""
+
+import dataclasses
+from typing import Any, get_args
+
+from hypothesis import given, settings
+
+from chucky.core.vacancy import Record
+from chucky.core.verdict import Hold, Verdict, decide
+from chucky.core.view import PeerView, View
+from chucky.messages import End, Epoch, Holds, Naming, Status
+from chucky.names import NodeName
+from tests.unit.strategies_core import (
+    LISTS,
+    NODES,
+    NOW_MS,
+    OTHER,
+    QUIET,
+    QUIET_VIEW,
+    views,
+    with_neighbours,
+)
+
+EXAMPLES = 2000
+Essence = tuple[Any, ...]  # the verdict's name, then the fields that matter
+HOLD: set[Essence] = {("Hold", False)}
+
+
+def essence(verdict: Verdict) -> Essence:
+    """Return what of a verdict the twin judges: not its words, nor when to ask again."""
+    told = {"why", "until_ms", "lacks"}
+    fields = [f.name for f in dataclasses.fields(verdict) if f.name not in told]
+    return (type(verdict).__name__, *(getattr(verdict, name) for name in fields))
+
+
+# -- the words of section 2
+
+
+def listed(v: View, node: NodeName) -> bool:
+    return any(pattern.matches(node) for tier in v.nodes.tiers for pattern in tier)
+
+
+def tier(v: View, node: NodeName) -> int:
+    """0 is the best; an unlisted node stands behind all."""
+    for number, patterns in enumerate(v.nodes.tiers):
+        for pattern in patterns:
+            if pattern.matches(node):
+                return number
+    return len(v.nodes.tiers)
+
+
+def up(v: View) -> dict[NodeName, PeerView]:
+    return {p.name: p for p in v.peers}
+
+
+def said(v: View) -> dict[NodeName, Status]:
+    return {p.name: p.status for p in v.peers if p.status is not None}
+
+
+def lists_differ(v: View) -> bool:
+    """8: a peer with another digest is up, and it is in its own list or in this node's."""
+    return any(s.digest != v.digest and (s.listed or listed(v, n)) for n, s in said(v).items())
+
+
+def able_peers(v: View) -> set[NodeName]:
+    """Who is in both lists, synced and able, and does not leave."""
+    return {
+        n
+        for n, s in said(v).items()
+        if listed(v, n) and s.listed and s.synced and s.able and not s.stopping
+    }
+
+
+def order(v: View, node: NodeName) -> tuple[int, NodeName]:
+    """Rank; while lists differ (8): up longer, then name. An incarnation begins with its start."""
+    if lists_differ(v):
+        return (v.incarnation if node == v.me else up(v)[node].incarnation, node)
+    return (tier(v, node), node)
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    how: Holds
+    epoch: Epoch
+    digest: bytes
+    direct: bool
+
+
+def holders(v: View) -> set[Holder]:
+    """Who holds the application, as it says itself, or as an up peer that hears it says."""
+    found = set()
+    for s in said(v).values():
+        if s.running:
+            found.add(Holder(Holds.RUNNING, s.running, s.digest, True))
+        if s.starting:
+            found.add(Holder(Holds.STARTING, s.starting, s.digest, True))
+        if s.naming:
+            found.add(Holder(Holds.NAMING, s.naming.epoch, s.digest, True))
+        for h in s.hears:
+            if h.epoch.node == v.me:
+                continue
+            itself = next((p for p in v.peers if p.name == h.epoch.node and p.status), None)
+            if itself is not None and itself.status is not None:
+                # It speaks for itself, unless it was not heard since it began that epoch.
+                before = itself.status.highest is None or itself.status.highest < h.epoch
+                if not (before and h.incarnation == itself.incarnation):
+                    continue
+            known_to_have_stopped = any(
+                (r.epoch, r.incarnation) == (h.epoch, h.incarnation)
+                and r.end in (End.NAMED, End.RELEASED)
+                for r in v.records
+            )
+            if h.holds is not Holds.RUNNING or not known_to_have_stopped:
+                found.add(Holder(h.holds, h.epoch, h.digest, False))
+    return found
+
+
+def running(v: View) -> set[Holder]:
+    return {h for h in holders(v) if h.how is Holds.RUNNING}
+
+
+def backed(v: View, verdict: Essence) -> set[Essence]:
+    """7: under majority a verdict to start needs a majority's backing; without it, a claim, and no
+    claim where a peer backs a better-ranked node."""
+    if v.lease is None or (v.lease.until_ms is not None and v.now_ms < v.lease.until_ms):
+        return {verdict}
+    for s in said(v).values():
+        b = s.backing
+        if b is None or b.holder == v.me or not listed(v, b.holder):
+            continue
+        theirs, mine = (tier(v, b.holder), b.holder), (tier(v, v.me), v.me)
+        if lists_differ(v):
+            theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
+        if theirs < mine:
+            return HOLD
+    return {("Claim",)}
+
+
+# -- the owner
+
+
+def stands_better(v: View, rival: Holder, mine: Epoch) -> bool:
+    """6: tier, then epoch, then name; with takeover = false the epoch first; 8: where the lists
+    differ a tier says nothing."""
+
+    def standing(epoch: Epoch) -> tuple[Any, ...]:
+        if rival.digest != v.digest:
+            return (epoch.number, epoch.node)
+        if not v.takeover:
+            return (epoch.number, tier(v, epoch.node), epoch.node)
+        return (tier(v, epoch.node), epoch.number, epoch.node)
+
+    return standing(rival.epoch) < standing(mine)
+
+
+def as_owner(v: View, mine: Epoch) -> set[Essence]:
+    if v.lease is not None and (v.lease.until_ms is None or v.now_ms >= v.lease.until_ms):
+        return {("Lapse",)}
+    better = {h.epoch.node for h in running(v) if stands_better(v, h, mine)}
+    if better:
+        return {("Yield", node) for node in better}
+    # An owner beyond the peers of its peers is heard of by its signs.
+    afar = {
+        r.epoch
+        for r in v.records
+        if r.epoch > mine and r.end is End.RUNNING and v.now_ms - r.heard_ms < v.tick_time_ms
+        if r.epoch.node != v.me
+    }
+    others_hold = holders(v) or afar
+    if v.highest is not None and v.highest > mine and not others_hold and not v.listening:
+        return {("Advance",)}
+    able = able_peers(v)
+    if v.stop_by_ms is not None:
+        if v.now_ms >= v.stop_by_ms or not able:
+            return {("Release",)}
+    elif not v.takeover or lists_differ(v):
+        return HOLD
+    else:
+        able = {n for n in able if tier(v, n) < tier(v, v.me)}
+    ready = [n for n in able if said(v)[n].ready == mine]
+    if not ready:
+        return HOLD
+    best = min(ready, key=lambda n: order(v, n))
+    return {("Name", best, up(v)[best].incarnation, said(v)[best].tick)}
+
+
+# -- the old owner that named a successor (5)
+
+
+def as_yielding(v: View, naming: Naming) -> set[Essence]:
+    serving = {h.epoch.node for h in running(v) if h.epoch > naming.epoch}
+    if serving:
+        return {("Succeeded", node) for node in serving}
+    if v.stop_by_ms is not None and v.now_ms >= v.stop_by_ms:
+        return {("Release",)}
+    there, down = up(v).get(naming.successor), v.down.get(naming.successor)
+    if there is not None:
+        restarted = there.incarnation != naming.incarnation
+        s = there.status
+        holds = s is not None and bool(s.running or s.starting or s.naming or s.claim)
+        declines = s is not None and s.echo >= v.naming_tick and not holds
+        will_not = restarted or declines
+    elif down is not None:
+        dead = down.dead_incarnation == naming.incarnation
+        will_not = dead or v.now_ms - down.heard_ms >= v.tick_time_ms
+    else:
+        will_not = True  # nobody knows it any more
+    all_asked = all(p.status is not None and p.status.echo >= v.naming_tick for p in v.peers)
+    if not will_not or not all_asked or holders(v):
+        return HOLD
+    if not v.able or v.stop_by_ms is not None:
+        return {("Release",)}
+    return backed(v, ("Resume",))
+
+
+# -- the standby
+
+
+def as_standby(v: View) -> set[Essence]:
+    if not listed(v, v.me) or v.stop_by_ms is not None or not v.synced or v.listening:
+        return HOLD
+    # A naming is the owner's own word: it waits for nobody's first Status.
+    namers = {n for n, s in said(v).items() if s.naming and is_for_me(v, s.naming)}
+    if namers and not running(v):
+        return set().union(*(backed(v, ("Succeed", n)) for n in namers))
+    if any(p.status is None for p in v.peers):
+        return HOLD
+    if holders(v):
+        return beside_a_holder(v)
+    return vacant(v) if v.able else HOLD
+
+
+def is_for_me(v: View, naming: Naming) -> bool:
+    """5: it means this very incarnation, and its `ready` is less than half a tick time old."""
+    if naming.successor != v.me or naming.incarnation != v.incarnation or not v.able:
+        return False
+    sent_ms = v.ready_sent_ms.get(naming.ready_tick)
+    return sent_ms is not None and 2 * (v.now_ms - sent_ms) < v.tick_time_ms
+
+
+def beside_a_holder(v: View) -> set[Essence]:
+    """5: the best node that is able gets ready, to take over or to be handed over to."""
+    owners = {h for h in running(v) if h.direct}
+    if len(owners) != 1 or any(h.how is not Holds.RUNNING for h in holders(v)) or not v.able:
+        return HOLD
+    epoch = next(iter(owners)).epoch
+    if any(order(v, n) < order(v, v.me) for n in able_peers(v) - {epoch.node}):
+        return HOLD
+    if not said(v)[epoch.node].stopping:
+        better = tier(v, v.me) < tier(v, epoch.node)
+        long_enough = v.now_ms - v.up_since_ms >= v.takeover_delay_ms
+        if not v.takeover or lists_differ(v) or not better or not long_enough:
+            return HOLD
+    return {("GetReady", epoch)}
+
+
+def vacant(v: View) -> set[Essence]:
+    asked = {n for n, d in v.down.items() if d.asked_by_ms is not None and d.asked_by_ms > v.now_ms}
+    if any(listed(v, n) for n in asked):
+        return HOLD  # 4
+    losses = []
+    for record in v.records:
+        match leaves_vacancy(v, record):
+            case None:
+                return HOLD
+            case True:
+                losses.append(record)
+    lost_ms = max((last_sign_ms(v, r) for r in losses), default=None)
+    # Of two heard at the same ms either may be counted.
+    last = [r for r in losses if last_sign_ms(v, r) == lost_ms]
+    if not last:
+        return may_start(v, None, waits=True)
+    return set().union(*(after_loss(v, r) for r in last))
+
+
+def leaves_vacancy(v: View, record: Record) -> bool | None:
+    """3, 5: not an ownership that was released, nor one whose successor says, after the naming,
+    that it does not run; None while that one has yet to say so."""
+    if record.end is End.RELEASED:
+        return False
+    if record.end is not End.NAMED or record.successor is None:
+        return True
+    if record.successor == v.me:
+        return False
+    successor = up(v).get(record.successor)
+    if successor is None:
+        return True
+    if successor.incarnation != record.successor_incarnation:
+        return False
+    s = successor.status
+    assert s is not None
+    knows = any(g.epoch == record.epoch and g.end in (End.NAMED, End.RELEASED) for g in s.signs)
+    return False if knows and not s.claim else None
+
+
+def last_sign_ms(v: View, record: Record) -> int:
+    """3; 5: in doubt of a naming, the later of the old owner's and the successor's."""
+    signs = [record.heard_ms]
+    if record.successor in v.down:
+        signs.append(v.down[record.successor].heard_ms)
+    return max(signs)
+
+
+def after_loss(v: View, lost: Record) -> set[Essence]:
+    owner = lost.epoch.node
+    if owner == v.me and lost.end in (End.RUNNING, End.ENDED):
+        # L2: back within the timeout. An application that failed here is no such loss, but where
+        # nobody else ever may start (inf) this node does.
+        restarted, lapsed = lost.incarnation != v.incarnation, lost.epoch == v.lapsed
+        if restarted or lapsed or v.timeout_ms is None:
+            return backed(v, ("Start", None))
+    if v.timeout_ms is None:
+        return {("Hold", True)}
+    passed_ms = v.now_ms - last_sign_ms(v, lost)
+    down = v.down.get(owner)
+    only_silent = owner != v.me and owner not in up(v)
+    if down is not None and down.dead_incarnation == lost.incarnation:
+        only_silent = False
+    if passed_ms < v.timeout_ms or (only_silent and passed_ms < v.tick_time_ms):
+        return {("Hold", True)}
+    return may_start(v, None if owner == v.me else owner, waits=False)
+
+
+def may_start(v: View, lost: NodeName | None, waits: bool) -> set[Essence]:
+    """2: the best able node starts; at a cold start it waits for a better one that still syncs."""
+    if any(order(v, n) < order(v, v.me) for n in able_peers(v)):
+        return HOLD
+    for n, s in said(v).items():
+        syncs = listed(v, n) and s.listed and not s.synced and not s.stopping
+        if waits and syncs and order(v, n) < order(v, v.me):
+            return HOLD
+    return backed(v, ("Start", lost))
+
+
+def twin(v: View) -> set[Essence]:
+    """Return the verdicts that the rules allow."""
+    if v.running is not None:
+        return as_owner(v, v.running)
+    if v.naming is not None:
+        return as_yielding(v, v.naming)
+    return HOLD if v.starting is not None else as_standby(v)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(views())
+def test_the_twin_agrees(view: View) -> None:
+    for near in with_neighbours(view):
+        assert essence(decide(near)) in twin(near), near
+
+
+def test_an_owner_names_no_node_that_stands_only_in_its_own_list() -> None:
+    b, a, _, d = NODES
+    mine = Epoch(2, b)
+    ready = dataclasses.replace(QUIET, digest=OTHER, ready=mine)
+    stopping = {**QUIET_VIEW, "nodes": LISTS[4], "running": mine, "stop_by_ms": NOW_MS + 2}
+    view = View(**stopping, peers=(PeerView(a, 5, QUIET), PeerView(d, 4, ready)))
+    assert twin(view) == HOLD
+    assert essence(decide(view)) in HOLD
+
+
+@settings(max_examples=EXAMPLES // 8, deadline=None)
+@given(views())
+def test_a_hold_ends_before_time_alone_changes_the_verdict(view: View) -> None:
+    for near in with_neighbours(view):
+        verdict = decide(near)
+        if isinstance(verdict, Hold):
+            assert verdict.until_ms is None or verdict.until_ms > near.now_ms
+            for now_ms in range(near.now_ms, verdict.until_ms or near.now_ms + 12):
+                later = dataclasses.replace(near, now_ms=now_ms)
+                assert essence(verdict) in twin(later), later
+
+
+def test_the_views_lead_to_each_verdict() -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True)
+    @given(views())
+    def look(view: View) -> None:
+        seen.update(name for name, *_ in twin(view))
+
+    look()
+    assert seen == {kind.__name__ for kind in get_args(Verdict)}
