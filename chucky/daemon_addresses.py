@@ -1,5 +1,7 @@
 """Addresses as people write them and as interfaces come to have them."""
 
+from functools import lru_cache
+
 from chucky import config
 from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
@@ -8,6 +10,7 @@ from chucky.settings import Discovery, Node
 LINK_PORT = Node().port  # where a node's links are when nothing else is known
 
 
+@lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
 def of_peers(discovery: Discovery) -> tuple[Address, ...]:
     """Return where the configured peers may be."""
     return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, LINK_PORT))

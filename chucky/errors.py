@@ -5,7 +5,7 @@
       CookieError        exit 78   the cookie file
       NodeNameError      exit 78   a malformed node name
       FactsError                   the facts file; the node becomes ineligible
-      NameTaken          exit 75   another chuckyd of this name runs here
+      AlreadyRuns        exit 75   another chuckyd of this name runs here
       RequestFailed                the daemon could not do it; carries the exit code
       Unavailable        exit 69   no daemon, no owner in time
       ProtocolError      abstract
@@ -63,7 +63,7 @@ class Unavailable(ChuckyError):
     exit_code = EXIT_UNAVAILABLE
 
 
-class NameTaken(ChuckyError):
+class AlreadyRuns(ChuckyError):
     """Another chuckyd of this name runs on this machine."""
 
     exit_code = EXIT_TEMPORARY

@@ -9,6 +9,12 @@ from enum import IntEnum
 
 from chucky.names import Address, NodeName
 
+# The limits of a message, which the codec enforces and whoever fills one keeps.
+# A cluster of 64 nodes is ten times the LAN this is for: 64 members, 64 signs, 64 holders.
+MAX_NODES = 64
+# A machine with bridges and IPv6 privacy addresses has about ten.
+MAX_ADDRESSES = 16
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Epoch:

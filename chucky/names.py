@@ -75,3 +75,8 @@ class Address:
     def is_link_local(self) -> bool:
         """Whether it means something on one link only (RFC 4291 2.5.6, RFC 3927)."""
         return self.host.lower().startswith(("fe8", "fe9", "fea", "feb", "169.254."))
+
+    @property
+    def lacks_scope(self) -> bool:
+        """Whether it is a link-local one that does not say on which link: nobody can dial it."""
+        return self.is_link_local and "%" not in self.host

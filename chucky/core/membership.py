@@ -14,7 +14,16 @@ from chucky.core.contacts import Contact, Contacts
 from chucky.core.events import Ended
 from chucky.core.startup import Look
 from chucky.core.view import held
-from chucky.messages import Beacon, Heard, Hello, Member, NameTaken, Status
+from chucky.messages import (
+    MAX_ADDRESSES,
+    MAX_NODES,
+    Beacon,
+    Heard,
+    Hello,
+    Member,
+    NameTaken,
+    Status,
+)
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -22,10 +31,7 @@ REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the 
 REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
 DYING_MS = 100  # the kernel closes a killed process's sockets one by one, within a few ms
 ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
-# What fits into a Hello: the codec's limits. A machine with more addresses tells its first ones.
-TOLD_ADDRESSES = 16
-TOLD_MEMBERS = 64
-TOLD_TEXT = 1000
+TOLD_TEXT = 1000  # of a key's value in a Hello: a list too long for it is told by its beginning
 UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
 
 
@@ -54,11 +60,14 @@ class Link:
     @property
     def dialled_at(self) -> tuple[Address, ...]:
         """Where its node can be dialled, as far as it told or showed itself."""
-        told = (*self.hello.addresses,) if self.hello else ()
-        if self.dialled:
-            return tuple(dict.fromkeys((self.address, *told)))
-        here = (Address(self.address.host, self.hello.port),) if self.hello else ()
-        return tuple(dict.fromkeys((*here, *told)))
+        if self.hello is None:
+            return (self.address,) if self.dialled else ()
+        here = self.address if self.dialled else self.listens_at(self.hello)
+        return tuple(dict.fromkeys((here, *self.hello.addresses)))
+
+    def listens_at(self, hello: Hello) -> Address:
+        """Where the sender of this Hello takes links, on the host that this one goes to."""
+        return Address(self.address.host, hello.port)
 
 
 @dataclass(slots=True)
@@ -269,8 +278,8 @@ class Membership:
         if link is None:
             return
         link.hello = hello
-        if not link.dialled and not _is_scoped(link.address):
-            at = Address(link.address.host, hello.port)
+        if not link.dialled and not link.address.lacks_scope:
+            at = link.listens_at(hello)
             self.contacts.came_up(0, link.name, self.listed(link.name), at)
         own = [Member(link.name, hello.addresses)]
         for member in (*own, *hello.members):
@@ -286,7 +295,7 @@ class Membership:
             first = mine_ms > hello.uptime_ms
         else:
             first = self.incarnation < link.incarnation
-        at = Address(link.address.host, hello.port)
+        at = link.listens_at(hello)
         if not first:
             self.take_name(at)
         else:
@@ -349,8 +358,8 @@ class Membership:
             del self.refused[name]
 
     def _say_hello(self, to: Link, now_ms: int) -> None:
-        members = tuple(self._members(to))[:TOLD_MEMBERS]
-        own = self.addresses[:TOLD_ADDRESSES]
+        members = tuple(self._members(to))[:MAX_NODES]
+        own = self.addresses[:MAX_ADDRESSES]
         shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.shared)
         said = (own, members, shared)
         if said != to.said:
@@ -373,7 +382,7 @@ class Membership:
                     if not a.is_link_local and (not a.is_loopback or to.address.is_loopback)
                 )
                 if addresses:
-                    yield Member(name, addresses[:TOLD_ADDRESSES])
+                    yield Member(name, addresses[:MAX_ADDRESSES])
 
     def dial(self, address: Address, now_ms: int) -> int:
         """Dial once, on request; return the link id."""
@@ -389,8 +398,3 @@ class Membership:
         dial_ms = self.contacts.deadline(set(self.links))
         if dial_ms is not None:
             yield dial_ms
-
-
-def _is_scoped(address: Address) -> bool:
-    # The port a peer listens on is not reachable on a scope we cannot name.
-    return address.is_link_local and "%" not in address.host

@@ -56,6 +56,7 @@ class Node:
         self._incarnation = incarnation
         self._out: list[Action] = []
         self._exited = False
+        self._deadline_ms: int | None = now_ms  # the first step is due at once
         self._started_ms = self._stepped_ms = now_ms
         self._next_tick_ms = now_ms + settings.node.tick_ms
         self._next_announce_ms = now_ms + REDIAL_MS
@@ -96,14 +97,14 @@ class Node:
         self._stepped_ms = now_ms
         self._fold(event, now_ms)
         self._settle(now_ms)
-        assert self._exited or min(self._deadlines()) > now_ms, "the caller would spin"
-        out = list(self._out)
-        self._out.clear()
+        self._deadline_ms = None if self._exited else min(self._deadlines())
+        assert self._deadline_ms is None or self._deadline_ms > now_ms, "the caller would spin"
+        out, self._out = self._out, []
         return out
 
     def deadline(self) -> int | None:
         """Return when to step with Wake if nothing happens before; None after Exit."""
-        return None if self._exited else min(self._deadlines())
+        return self._deadline_ms
 
     def _deadlines(self) -> Iterator[int]:
         yield self._next_tick_ms

@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chucky.errors import EXIT_TEMPORARY, ChuckyError, NameTaken, NodeNameError
+from chucky.errors import EXIT_TEMPORARY, AlreadyRuns, ChuckyError, NodeNameError
 
 # A request is a verb and a few names: 64 KiB is a hundred times the longest.
 REQUEST_BYTES = 64 * 1024
@@ -93,7 +93,7 @@ class ControlServer:
         except BlockingIOError:
             os.close(lock)
             name = os.path.basename(self._path).removesuffix(".sock")
-            raise NameTaken(
+            raise AlreadyRuns(
                 f"another chuckyd runs as {name} on this machine (it has {self._path});"
                 " stop it or choose another name"
             ) from None

@@ -27,6 +27,8 @@ from typing import Any, Generic, TypeVar
 
 from chucky.errors import BadMessage, LocalProtocolError, NodeNameError
 from chucky.messages import (
+    MAX_ADDRESSES,
+    MAX_NODES,
     Answer,
     Ask,
     Beacon,
@@ -40,10 +42,6 @@ from chucky.messages import (
 )
 from chucky.names import Address, NodeName
 
-# A cluster of 64 nodes is ten times the LAN this is for: 64 members, 64 signs, 64 holders.
-MAX_NODES = 64
-# A machine with bridges and IPv6 privacy addresses has about ten.
-MAX_ADDRESSES = 16
 MAX_FACTS = 1000
 # A fact is one line; 1 KiB is six times the longest that ships. Sentences for people are shorter.
 MAX_TEXT = 1024

@@ -141,8 +141,7 @@ class World:
                 queue.clear()
 
     def _deliver(self, wire: Wire, end: str) -> None:
-        sent_ms, message = wire.queues[end].popleft()
-        del sent_ms
+        _, message = wire.queues[end].popleft()
         if frozenset(wire.ids) == self.cut:
             return
         if message is None:
