@@ -44,7 +44,7 @@ def clock_ms() -> int:
 
 def new_incarnation() -> int:
     """Return a random number, higher for a later start (docs/decisions/0001)."""
-    return int(time.time()) << 32 | secrets.randbits(32)
+    return time.time_ns() // 1_000_000 << 20 | secrets.randbits(20)
 
 
 class Daemon:

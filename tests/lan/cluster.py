@@ -69,6 +69,11 @@ class Cluster:
         self.start(labels)
         self.meet(labels)
         self.eye.served_everywhere(owner, labels)
+        for label in labels:
+            until(
+                lambda: self[label].status()["phase"] in ("owner", "standby"),
+                f"{label} has looked around and is synced",
+            )
 
     def meet(self, labels: str) -> None:
         """Wait until each of these has a link to each other of them."""

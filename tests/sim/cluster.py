@@ -99,8 +99,8 @@ class Cluster:
                 host.powered = True
                 host.clock.reboot(self.time.now_us)
             host.settings = settings or host.settings
-            wall_s = host.wall_s + self.time.now_us // 1_000_000
-            host.incarnation = wall_s << 32 | self.rng.getrandbits(32)
+            wall_ms = host.wall_s * 1000 + self.time.now_us // 1000
+            host.incarnation = wall_ms << 20 | self.rng.getrandbits(20)
             host.exit, host.last_accepted = None, 0
             host.alive_us = self.time.now_us
             host.node = Node(host.settings, host.name, host.incarnation, self.local_ms(host))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from chucky import cookie, daemon_reload
 from chucky.core import events as ev
-from chucky.daemon import Daemon
+from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon import _say as daemon_say
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY
@@ -44,6 +45,14 @@ def run(folder: Path, check: Callable[[Daemon], Awaitable[None]]) -> int:
             return await running
 
     return asyncio.run(main())
+
+
+def test_a_node_that_starts_a_millisecond_later_has_the_higher_incarnation() -> None:
+    for _ in range(50):
+        first, now_ms = new_incarnation(), time.time_ns() // 1_000_000
+        while time.time_ns() // 1_000_000 == now_ms:
+            pass
+        assert first < new_incarnation() < 2**64
 
 
 def test_a_bug_in_a_step_ends_the_node(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
