@@ -9,7 +9,6 @@ peer sends. `settings.node.port` must be the port that links are really accepted
 one clock of the caller's that never goes back and counts time asleep.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -32,9 +31,10 @@ from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Snapshot
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
-from chucky.core.view import DownView, PeerView, View, holders
+from chucky.core.view import DownView, PeerView, View
 from chucky.errors import EXIT_TEMPORARY
 from chucky.messages import (
+    Epoch,
     Goodbye,
     Hello,
     Holds,
@@ -208,7 +208,7 @@ class Node:
                 continue
             if sign.epoch == own.running:
                 # An earlier start of this node had this very epoch: go on above it.
-                own.heard_of(dataclasses.replace(sign.epoch, number=sign.epoch.number + 1))
+                own.heard_of(Epoch(sign.epoch.number + 1, sign.epoch.node))
             else:
                 records.merge(sign, now_ms)
         for heard in status.hears:
@@ -281,9 +281,8 @@ class Node:
             view = self._view(now_ms)
             if self._lease is not None:
                 self._lease.settle(claimants(view, self._lease.claim), now_ms)
-                lease = self._lease.view(view.nodes.size, now_ms)
-                view = dataclasses.replace(view, lease=lease)
-            alive = {h.epoch for h in holders(view) if h.holds is Holds.RUNNING}
+                view.lease = self._lease.view(view.nodes.size, now_ms)
+            alive = {h.epoch for h in view.holders if h.holds is Holds.RUNNING}
             if self._own.running is not None:
                 alive.add(self._own.running)
             self._own.records.succeed(alive)
@@ -335,12 +334,11 @@ class Node:
         """Send our Status to every peer: when it changed, with each tick, on a new link."""
         links = self._members.links.values()
         status = self._status(now_ms)
-        said = dataclasses.replace(
-            status,
+        said = status._replace(
             tick=0,
-            backing=status.backing and dataclasses.replace(status.backing, tick=0),
-            signs=tuple(dataclasses.replace(s, age_ms=0, tick=0) for s in status.signs),
-            hears=tuple(dataclasses.replace(h, age_ms=0) for h in status.hears),
+            backing=status.backing and status.backing._replace(tick=0),
+            signs=tuple([s._replace(age_ms=0, tick=0) for s in status.signs]),
+            hears=tuple([h._replace(age_ms=0) for h in status.hears]),
         )
         due = now_ms >= self._next_tick_ms
         if not due and said == self._said and all(k.id in self._greeted for k in links):
@@ -360,7 +358,7 @@ class Node:
             if now_ms - at_ms >= self._settings.tick_time_ms:
                 del self._ready_sent_ms[tick]
         for link in links:
-            self._emit(Send(link.id, dataclasses.replace(status, echo=link.echo)))
+            self._emit(Send(link.id, status._replace(echo=link.echo)))
 
     def _status(self, now_ms: int) -> Status:
         own = self._own

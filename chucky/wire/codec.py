@@ -1,4 +1,4 @@
-"""Messages as bytes and back, compiled once from the dataclasses in messages.py.
+"""Messages as bytes and back, compiled once from the NamedTuples in messages.py.
 
     message   tag (1 byte), then the fields in order
     int       below 248: itself; else 247+n (n = 1..8), then n bytes, big endian, none to spare
@@ -9,21 +9,19 @@
     X | None  0, or 1 and X
     tuple     (X, ...): count, then each; (X, Y): X, then Y
     NodeName  as a str, `a@manticore`
-    others    a nested dataclass: length, then its fields in order
+    others    a nested NamedTuple: length, then its fields in order
 
 So a class can grow at its end: what a newer node has appended is skipped, and what an older one
 does not send takes its default.
 """
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from chucky.errors import BadMessage, LocalProtocolError, NodeNameError
 from chucky.messages import (
@@ -281,11 +279,12 @@ def _each(parts: list[tuple[Writer, Reader]]) -> tuple[Writer, Reader]:
 
 def _nested(kind: type[Any]) -> tuple[Writer, Reader]:
     body = Body(kind)
-    decode_body = lru_cache(maxsize=_CACHED)(body.decode) if kind is Epoch else body.decode
+    encode_body, decode_body = body.encode, body.decode
+    if kind is Epoch:
+        encode_body, decode_body = map(lru_cache(maxsize=_CACHED), (encode_body, decode_body))
 
     def write(value: Any, out: bytearray) -> None:
-        inner = bytearray()
-        body.write(value, inner)
+        inner = encode_body(value)
         _write_int(len(inner), out)
         out += inner
 
@@ -322,44 +321,38 @@ def _compile(hint: Any, limits: _Limits) -> tuple[Writer, Reader]:
 
 
 class Body(Generic[T]):
-    """The fields of one dataclass as bytes, without a tag or length around them."""
+    """The fields of one NamedTuple as bytes, without a tag or length around them."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._kind = kind
+        self._kind: Callable[..., T] = kind
+        self._name = kind.__name__
         hints = typing.get_type_hints(kind)
-        self._writers: list[tuple[Callable[[T], Any], Writer]] = []
-        self._readers: list[tuple[Reader, Any]] = []
-        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-            limits = _LIMITS.get((kind, field.name), _Limits())
-            write, read = _compile(hints[field.name], limits)
-            self._writers.append((attrgetter(field.name), write))
-            self._readers.append((read, field.default))
+        parts = [_compile(hints[name], _LIMITS.get((kind, name), _Limits())) for name in hints]
+        self._writers = [write for write, _ in parts]
+        self._readers = [read for _, read in parts]
+        defaults = kind._field_defaults  # type: ignore[attr-defined]
+        self._needed = len(hints) - len(defaults)  # those without a default come first
 
     def encode(self, value: T) -> bytes:
         """Return the fields as bytes. Raises LocalProtocolError for what cannot be sent."""
         out = bytearray()
-        self.write(value, out)
+        for write, field in zip(self._writers, cast(tuple[Any, ...], value), strict=True):
+            write(field, out)
         return bytes(out)
-
-    def write(self, value: T, out: bytearray) -> None:
-        """Append what encode returns."""
-        for field, write in self._writers:
-            write(field(value), out)
 
     def decode(self, data: bytes) -> T:
         """Return the value; a field that is not there takes its default, what follows the last is
         skipped. Raises BadMessage."""
         at = 0
         size = len(data)
-        values = []
-        for read, default in self._readers:
-            if at < size:
-                value, at = read(data, at)
-                values.append(value)
-            elif default is dataclasses.MISSING:
-                raise BadMessage(f"{self._kind.__name__} is cut short")
-            else:
-                values.append(default)
+        values: list[Any] = []
+        for read in self._readers:
+            if at >= size:
+                if len(values) < self._needed:
+                    raise BadMessage(f"{self._name} is cut short")
+                break
+            value, at = read(data, at)
+            values.append(value)
         return self._kind(*values)
 
 
