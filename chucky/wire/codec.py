@@ -127,10 +127,6 @@ def _int(limit: int) -> tuple[Writer, Reader]:
     return write, read
 
 
-def _write_bool(value: bool, out: bytearray) -> None:
-    out.append(value)
-
-
 def _read_bool(data: bytes, at: int) -> tuple[bool, int]:
     if at >= len(data) or data[at] > 1:
         raise BadMessage("want a 0 or a 1")
@@ -232,9 +228,7 @@ def _optional(inner: tuple[Writer, Reader]) -> tuple[Writer, Reader]:
 
     def read(data: bytes, at: int) -> tuple[Any, int]:
         present, at = _read_bool(data, at)
-        if not present:
-            return None, at
-        return read_inner(data, at)
+        return read_inner(data, at) if present else (None, at)
 
     return write, read
 
@@ -308,7 +302,7 @@ def _compile(hint: Any, limits: _Limits) -> tuple[Writer, Reader]:
             return _many(_compile(arguments[0], limits), limits.items)
         return _each([_compile(argument, limits) for argument in arguments])
     if hint is bool:
-        return _write_bool, _read_bool
+        return _write_int, _read_bool
     if hint is int:
         return _int(limits.number)
     if hint is str:
@@ -320,6 +314,21 @@ def _compile(hint: Any, limits: _Limits) -> tuple[Writer, Reader]:
     return _enum(hint) if issubclass(hint, IntEnum) else _nested(hint)
 
 
+def _by_byte(hint: Any) -> tuple[Any, ...]:
+    """Return the values that are told by one byte, by that byte: most fields hold one of them, and
+    a look into a tuple is much cheaper than a call."""
+    if isinstance(hint, types.UnionType):
+        return (None,)
+    if typing.get_origin(hint) is tuple:
+        return ((),) if typing.get_args(hint)[1:] == (...,) else ()
+    if issubclass(hint, IntEnum):
+        values = tuple(hint)
+        return values if list(values) == list(range(len(values))) else ()
+    return {bool: (False, True), int: tuple(range(_INLINE)), str: ("",), bytes: (b"",)}.get(
+        hint, ()
+    )
+
+
 class Body(Generic[T]):
     """The fields of one NamedTuple as bytes, without a tag or length around them."""
 
@@ -329,7 +338,10 @@ class Body(Generic[T]):
         hints = typing.get_type_hints(kind)
         parts = [_compile(hints[name], _LIMITS.get((kind, name), _Limits())) for name in hints]
         self._writers = [write for write, _ in parts]
-        self._readers = [read for _, read in parts]
+        self._readers = [
+            (_by_byte(hint), len(_by_byte(hint)), read)
+            for hint, (_, read) in zip(hints.values(), parts, strict=True)
+        ]
         defaults = kind._field_defaults  # type: ignore[attr-defined]
         self._needed = len(hints) - len(defaults)  # those without a default come first
 
@@ -337,7 +349,11 @@ class Body(Generic[T]):
         """Return the fields as bytes. Raises LocalProtocolError for what cannot be sent."""
         out = bytearray()
         for write, field in zip(self._writers, cast(tuple[Any, ...], value), strict=True):
-            write(field, out)
+            # What is 0, False, None or empty is a zero byte, of whatever kind it is.
+            if field:
+                write(field, out)
+            else:
+                out.append(0)
         return bytes(out)
 
     def decode(self, data: bytes) -> T:
@@ -346,12 +362,13 @@ class Body(Generic[T]):
         at = 0
         size = len(data)
         values: list[Any] = []
-        for read in self._readers:
+        for short, shorts, read in self._readers:
             if at >= size:
                 if len(values) < self._needed:
                     raise BadMessage(f"{self._name} is cut short")
                 break
-            value, at = read(data, at)
+            first = data[at]
+            value, at = (short[first], at + 1) if first < shorts else read(data, at)
             values.append(value)
         return self._kind(*values)
 
