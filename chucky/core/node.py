@@ -15,15 +15,7 @@ from typing import assert_never
 
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
-from chucky.core.actions import (
-    Action,
-    Announce,
-    Close,
-    Exit,
-    Level,
-    Report,
-    Send,
-)  # fmt: skip
+from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send
 from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.lease import Lease
@@ -34,13 +26,7 @@ from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
 from chucky.core.view import DownView, PeerView, View, holders
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import (
-    Goodbye,
-    Hello,
-    Holds,
-    NameTaken,
-    Status,
-)  # fmt: skip
+from chucky.messages import Goodbye, Hello, Holds, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -71,7 +57,9 @@ class Node:
         if d.quorum == "majority":
             assert d.timeout_ms is not None
             self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
-        self._own = Ownership(name, incarnation, d.application, self._lease, self._emit)
+        self._own = Ownership(
+            name, incarnation, d.application, self._lease, settings.tick_time_ms, self._emit
+        )
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
@@ -312,6 +300,8 @@ class Node:
             highest=own.highest,
             running=own.running,
             starting=own.starting,
+            asked_tick=own.asked_tick,
+            asked_by_ms=own.asked_by_ms,
             naming=own.naming,
             naming_tick=own.naming_tick,
             ready_sent_ms=self._ready_sent_ms,
