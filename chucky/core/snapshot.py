@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chucky.core.membership import Link, Membership
 from chucky.core.ownership import Ownership
@@ -40,6 +41,16 @@ class Snapshot:
     nodes: tuple[NodeState, ...]
 
 
+class Route(NamedTuple):
+    """Who answers a request: this node itself until `serve_until_ms`, or whoever is at `relay`."""
+
+    owner: NodeName | None
+    epoch: Epoch | None
+    serve_until_ms: int | None
+    relay: int | None
+    highest: Epoch | None
+
+
 def phase(own: Ownership, sync: Sync, owned: bool) -> str:
     """Return the word for what this node is at; `owned`: somebody else holds the application."""
     if own.stop_by_ms is not None:
@@ -65,7 +76,7 @@ def take(
     now_ms: int,
 ) -> Snapshot:
     """Return the snapshot at the time of the last step."""
-    owner, epoch, relay = _owner(settings, members, own)
+    owner, epoch, serve_until_ms, relay, highest = route(settings, members, own, look, now_ms)
     word = phase(own, sync, owner is not None and owner != own.me)
     if look.goes_on and not sync.synced:
         sentence = "looking for other nodes"
@@ -76,9 +87,17 @@ def take(
         sentence = f"the cookie here is not that of {who}; {sentence}"
     return Snapshot(
         own.me, word, sentence, owner, epoch, sync.synced,
-        _serve_until_ms(settings, own, look, now_ms),
-        relay, own.highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
+        serve_until_ms, relay, highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
     )  # fmt: skip
+
+
+def route(
+    settings: Settings, members: Membership, own: Ownership, look: Look, now_ms: int
+) -> Route:
+    """Return the route at the time of the last step."""
+    owner, epoch, relay = _owner(settings, members, own)
+    serve_until_ms = _serve_until_ms(settings, own, look, now_ms)
+    return Route(owner, epoch, serve_until_ms, relay, own.highest)
 
 
 def _serve_until_ms(settings: Settings, own: Ownership, look: Look, now_ms: int) -> int | None:
@@ -109,7 +128,7 @@ def _owner(
     found = direct or list(_heard_by_others(members, own.me))
     if not found:
         return None, None, None
-    epoch, link = min(found, key=lambda f: standing(f[0]))
+    epoch, link = found[0] if len(found) == 1 else min(found, key=lambda f: standing(f[0]))
     return epoch.node, epoch, link
 
 

@@ -23,7 +23,7 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )  # fmt: skip
-from chucky.core.view import PeerView, View, held, holders
+from chucky.core.view import PeerView, View, held
 from chucky.messages import End, Epoch, Heard, Holds, Naming
 from chucky.names import NodeName
 
@@ -56,7 +56,7 @@ def claimants(view: View, claim: int) -> list[PeerView]:
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
     if not view.leased:
         return Lapse()
-    others = list(holders(view))
+    others = view.holders
     rivals = [h for h in others if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not _outranks(view, epoch, rival):
@@ -89,7 +89,7 @@ def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
-    others = list(holders(view))
+    others = view.holders
     for other in others:
         if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
@@ -126,7 +126,7 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
     the echo that it waits for. Of two that hear of each other the better-standing goes on."""
     if view.asked_tick == 0:
         return Hold("starting")
-    rivals = list(holders(view))
+    rivals = view.holders
     late = view.now_ms >= view.asked_by_ms
     lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
     if lost or (late and rivals) or view.listening or view.stop_by_ms is not None:
@@ -142,14 +142,14 @@ def _as_standby(view: View) -> Verdict:
         return Hold()
     if not view.synced or view.listening:
         return Hold()
-    owned = any(h.holds is Holds.RUNNING for h in holders(view))
+    owned = any(h.holds is Holds.RUNNING for h in view.holders)
     for peer in view.peers:
         if not owned and peer.status is not None and _names_me(view, peer.status.naming):
             return _backed(view, Succeed(peer.name))
     for peer in view.peers:
         if peer.status is None:
             return Hold(f"waiting to hear what {peer.name} knows")
-    if any(True for _ in holders(view)):
+    if view.holders:
         return _beside_owner(view)
     if not view.able:
         return Hold()
@@ -167,7 +167,7 @@ def _names_me(view: View, naming: Naming | None) -> bool:
 def _beside_owner(view: View) -> Verdict:
     """An owner is heard: get ready to succeed it where that is due and nobody is more fit."""
     owners = [p for p in view.peers if p.status is not None and p.status.running is not None]
-    others = [h for h in holders(view) if h.holds is not Holds.RUNNING]
+    others = [h for h in view.holders if h.holds is not Holds.RUNNING]
     if len(owners) != 1 or others or not view.able:
         return Hold()
     owner = owners[0]

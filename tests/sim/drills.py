@@ -92,12 +92,12 @@ class Drills:
         if self.settings.distributed.takeover and not self.options.differs:
             if owner.name not in best:
                 return False
+        # A standby that failed in phase one is not able yet.
+        if not all(h.node is not None and h.node._own.able for h in self.listed):
+            return False
         views = [h.view() for h in self.nodes if h.node is not None]
         met = all(sum(n.state in ("up", "self") for n in v.nodes) == len(self.nodes) for v in views)
-        # A standby that failed in phase one is not able yet.
-        able = all(h.node is not None and h.node._own.able for h in self.listed)
-        synced = all(v.synced for v in views)
-        return met and able and synced and all(v.epoch == epoch for v in views)
+        return met and all(v.synced and v.epoch == epoch for v in views)
 
     def settle(self) -> None:
         """Wait until all is at rest; at the latest after the longest back-off that is."""

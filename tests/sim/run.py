@@ -32,7 +32,7 @@ class Asker(Watch):
 
     def __init__(self, cluster: Cluster) -> None:
         self.steps = 0
-        cluster.watches.append(self)
+        cluster.watch(self)
 
     def stepped(self, host: Host) -> None:
         """Count, and ask each so often."""

@@ -261,13 +261,15 @@ def _plain(thing: object) -> object:
         return tuple([_plain(v) for v in thing])
     if kind is Settings or callable(thing):
         return None
+    if isinstance(thing, tuple):
+        return hash(thing)  # the messages; 64 bits, for some million of them
     names = _FIELDS.get(kind)
     if names is None:
         slots = [f.name for f in fields(thing)] if is_dataclass(thing) else sorted(vars(thing))
         names = _FIELDS[kind] = tuple(slots)
         _FROZEN[kind] = is_dataclass(thing) and kind.__dataclass_params__.frozen
     if _FROZEN[kind]:
-        return hash(thing)  # the messages; 64 bits, for some million of them
+        return hash(thing)
     return tuple([_plain(getattr(thing, name)) for name in names])
 
 

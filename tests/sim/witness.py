@@ -43,7 +43,7 @@ class Witness(Watch):
         self.lives: dict[str, Life] = {}
         self.served: dict[Epoch, str] = {}
         self.checks = 0
-        cluster.watches.append(self)
+        cluster.watch(self)
 
     # What is true.
 

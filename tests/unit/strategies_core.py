@@ -88,7 +88,7 @@ def of_a_view() -> list[Sequence[Difference]]:
 
 
 QUIET = Status(TICK, 2, MINE, "", listed=True, synced=True, able=True)
-QUIET_STATUS = {field: getattr(QUIET, field) for field in Status.__slots__}
+QUIET_STATUS = QUIET._asdict()
 QUIET_VIEW: dict[str, Any] = dict(
     me=ME, incarnation=INCARNATION, nodes=LISTS[0], digest=MINE, timeout_ms=6,
     tick_time_ms=TICK_TIME_MS, takeover=True, takeover_delay_ms=0, now_ms=NOW_MS,
@@ -186,6 +186,6 @@ def with_neighbours(view: View) -> Iterator[View]:
         yield dataclasses.replace(view, **{field: value})
     for at, seen in enumerate(view.peers):
         for field, value in NEAR_STATUS if seen.status else ():
-            said = dataclasses.replace(seen.status, **{field: value})  # type: ignore[type-var]
-            near = dataclasses.replace(seen, status=said)
+            said = seen.status._replace(**{field: value})  # type: ignore[union-attr]
+            near = seen._replace(status=said)
             yield dataclasses.replace(view, peers=(*view.peers[:at], near, *view.peers[at + 1 :]))

@@ -1,7 +1,5 @@
 """Whole nodes on a virtual clock: each rule of the design as a short story."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -790,7 +788,7 @@ def test_nothing_that_a_peer_says_raises(said: list[tuple[str, Status, int]]) ->
         cluster.give("a", ev.LinkUp(link, name(short), 7, Address("10.0.0.9", 50000)))
     for number, (short, status, wait_ms) in enumerate(said):
         tick = max(status.tick, number)
-        status = dataclasses.replace(status, tick=tick)
+        status = status._replace(tick=tick)
         cluster.give("a", ev.MessageReceived(-1 if short == "b" else -2, status))
         cluster.run(wait_ms)
     cluster.run(3000)

@@ -373,7 +373,7 @@ def test_the_twin_agrees(view: View) -> None:
 def test_an_owner_names_no_node_that_stands_only_in_its_own_list() -> None:
     b, a, _, d = NODES
     mine = Epoch(2, b)
-    ready = dataclasses.replace(QUIET, digest=OTHER, ready=mine)
+    ready = QUIET._replace(digest=OTHER, ready=mine)
     stopping = {**QUIET_VIEW, "nodes": LISTS[4], "running": mine, "stop_by_ms": NOW_MS + 2}
     view = View(**stopping, peers=(PeerView(a, 5, QUIET), PeerView(d, 4, ready)))
     assert twin(view) == HOLD
