@@ -65,6 +65,16 @@ def config(timeout_ms: int) -> str:
     )
 
 
+def dying_with_us() -> list[str]:
+    """Return what to put before a command, so that it ends with this process, however this ends.
+
+    The kernel kills it when its parent dies, but only from the moment on that setpriv asks for it:
+    so the shell after that looks whether the parent is still this process.
+    """
+    alive = 'test "$PPID" = "$0" && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", alive, str(os.getpid())]
+
+
 def _facts_file() -> str:
     """Return the installed facts file, or that of the source tree."""
     candidates = [Settings().facts.file, str(_PACKAGE.with_name("facts.txt"))]
@@ -142,7 +152,7 @@ class Node:
         self._was_told_to_end = False
         self._process = subprocess.Popen(
             [
-                "setpriv", "--pdeathsig", "KILL", "--",  # it dies with the demo, however that dies
+                *dying_with_us(),
                 sys.executable, "-m", "chucky.daemon", self.name, "--config", str(self._config),
                 "--cookie-file", str(self._directory / "cookie"), "--host", HOST,
                 "--runtime-dir", str(self._directory),

@@ -22,6 +22,8 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from chucky.demo_nodes import dying_with_us
+
 REPO = Path(__file__).resolve().parents[2]
 HOST = "manticore"  # the chapter's
 
@@ -205,7 +207,7 @@ class Daemon:
         """Start it and return when; it may not be ready yet."""
         assert not self.alive, f"{self.label} runs already"
         command = [
-            "setpriv", "--pdeathsig", "KILL", "--",  # it dies with the test, however that dies
+            *dying_with_us(),
             sys.executable, "-m", "chucky.daemon", self.name, "--config", str(self.config_file),
             "--cookie-file", str(self.cookie), "--host", self.host,
             "--runtime-dir", str(self.runtime),
