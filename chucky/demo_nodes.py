@@ -75,6 +75,16 @@ def dying_with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", alive, str(os.getpid())]
 
 
+def run_delays_ns(pid: int) -> dict[int, int]:
+    """Return for each thread of a process how long in its life it was ready to run and waited for a
+    processor, as the kernel counts it; nothing when the process is gone."""
+    delays = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            delays[int(path.parent.name)] = int(path.read_text().split()[1])
+    return delays
+
+
 def _facts_file() -> str:
     """Return the installed facts file, or that of the source tree."""
     candidates = [Settings().facts.file, str(_PACKAGE.with_name("facts.txt"))]

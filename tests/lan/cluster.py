@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.lan.bed import HOST, Bed, Config, Daemon, free_ports, merged, until
+from tests.lan.bed import HOST, Bed, Config, Daemon, merged, until
 from tests.lan.eye import Eye
 from tests.lan.lan import Lan
+from tests.lan.stall import Stall
 
 CHAPTER_NODES = ["a", ["b", "c"]]
 TIMEOUT_MS, TICK_MS = 1000, 100
@@ -33,13 +34,15 @@ ALL_MANDATORY: Config = {
 
 
 class Cluster:
-    """Daemons by label, and an eye on each that was started."""
+    """Daemons by label, an eye on each that was started, and the machine's own lateness."""
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
         self.eye = Eye()
         bed.at_end(self.eye.close)
         self._daemons: dict[str, Daemon] = {}
+        self.stall = Stall(lambda: [daemon.pid for daemon in [*self._daemons.values()]])
+        bed.at_end(self.stall.close)
         self._watched: set[str] = set()
 
     def __getitem__(self, label: str) -> Daemon:
@@ -96,7 +99,7 @@ def loopback(
     """
     cluster = Cluster(bed)
     # A node tries its link port and the nine above it, so each has its own row of them.
-    ports = {label: free_ports(20) for label in labels}
+    ports = {label: bed.ports() for label in labels}
     everywhere: Config = {
         "node": {"listen": "127.0.0.1"},
         "discovery": {
@@ -117,7 +120,7 @@ def one_file(bed: Bed, *configs: Config) -> Cluster:
     """Return a cluster on loopback whose nodes all have one config, as three nodes on one machine
     have: one port for each purpose, found by multicast, in a group of its own."""
     cluster = Cluster(bed)
-    ports = free_ports(20)
+    ports = bed.ports()
     group = ".".join(["239.192", *(str(random.randrange(1, 255)) for _ in range(2))])
     everywhere: Config = {
         "node": {"listen": "127.0.0.1", "port": ports[0]},

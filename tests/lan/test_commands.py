@@ -15,7 +15,7 @@ def pair(bed: Bed) -> Cluster:
     """a and b, a the owner."""
     cluster = loopback(bed, labels="ab")
     cluster.form("a")
-    cluster.start("b")
+    cluster.form("b")
     cluster.meet("ab")
     return cluster
 
@@ -49,7 +49,9 @@ def test_applications_run_on_the_owner_only(bed: Bed) -> None:
 
 def test_status_as_json_has_every_promised_field(bed: Bed) -> None:
     cluster = pair(bed)
-    at_owner, at_standby = cluster["a"].status(), cluster["b"].status()
+    at_owner, at_standby = (
+        json.loads(cluster[label].chucky("status", "--json").stdout) for label in "ab"
+    )
     assert [at_owner["phase"], at_standby["phase"]] == ["owner", "standby"]
     for status, own in ((at_owner, "a"), (at_standby, "b")):
         assert status["node"] == f"{own}@manticore" and status["owner"] == "a@manticore"
@@ -133,4 +135,4 @@ def test_each_node_says_ready_before_its_sync_is_done(bed: Bed) -> None:
     cluster["a"].notes.wait(r"^STATUS=.*\bc\b")
     cluster["a"].stop()
     assert cluster["a"].exit_code() == 0
-    assert cluster["a"].notes.find("^STOPPING=1$")
+    cluster["a"].notes.wait("^STOPPING=1$")

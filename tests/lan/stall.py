@@ -1,0 +1,63 @@
+"""How much the machine itself was late: what a test adds to a promised time, and not a ms more.
+
+A promise says what a node does with a processor, not how soon the machine gives it one. The kernel
+counts for each thread how long it was ready to run and had to wait for one (proc(5), schedstat),
+and for the machine how long its host ran something else on them ("steal"). Added up over the nodes
+and the client in the time in question, that is the most that a busy machine can have cost. It is
+some ms on an idle one, so a node that is late by itself is found wherever the tests run.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from chucky.demo_nodes import run_delays_ns
+from tests.lan.bed import now_ms
+
+PERIOD_MS = 10
+STEAL = 8  # in the line "cpu" of /proc/stat
+
+
+class Stall:
+    """The waits of this process and of others, sampled all the time until `close`."""
+
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
+        self._threads: dict[int, int] = {}  # those that ended too
+        self._samples = [(now_ms(), self._total_ms())]
+        self._closed = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def close(self) -> None:
+        """Sample no more."""
+        self._closed.set()
+
+    def during_ms(self, from_ms: int, to_ms: int) -> int:
+        """Return what was waited in this time, which is over: from sample to sample around it."""
+        while self._samples[-1][0] < to_ms and not self._closed.is_set():
+            time.sleep(PERIOD_MS / 1000)
+        samples = list(self._samples)
+        before = [total for ms, total in samples if ms <= from_ms] or [samples[0][1]]
+        after = [total for ms, total in samples if ms >= to_ms] or [samples[-1][1]]
+        return round(after[0] - before[-1])
+
+    def assert_by(self, limit_ms: int, moment_ms: int, since_ms: int) -> None:
+        """The moment is no later than the limit and the machine's own lateness since then."""
+        late_ms, stall_ms = moment_ms - limit_ms, self.during_ms(since_ms, moment_ms)
+        assert late_ms <= stall_ms, (
+            f"{late_ms} ms late, and in the {moment_ms - since_ms} ms before that the nodes and the"
+            f" client waited for a processor for {stall_ms} ms only"
+        )
+
+    def _total_ms(self) -> float:
+        for pid in (os.getpid(), *self._pids()):
+            self._threads |= run_delays_ns(pid)
+        with open("/proc/stat", encoding="ascii") as file:
+            steal_s = int(file.readline().split()[STEAL]) / os.sysconf("SC_CLK_TCK")
+        return sum(self._threads.values()) / 1_000_000 + steal_s * 1000
+
+    def _run(self) -> None:
+        while not self._closed.wait(PERIOD_MS / 1000):
+            ms = now_ms()
+            self._samples.append((ms, self._total_ms()))
