@@ -75,14 +75,19 @@ def dying_with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", alive, str(os.getpid())]
 
 
-def run_delays_ns(pid: int) -> dict[int, int]:
-    """Return for each thread of a process how long in its life it was ready to run and waited for a
-    processor, as the kernel counts it; nothing when the process is gone."""
-    delays = {}
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # the thread has just ended
-            delays[int(path.parent.name)] = int(path.read_text().split()[1])
-    return delays
+def waited_ns(*pids: int) -> dict[int, int]:
+    """Return how long each thread of these processes was ready to run in its life and waited for a
+    processor, by thread, and as 0 for how long the host of this machine ran others on them.
+
+    From one moment to another, the sum of it is the most that a busy machine can have cost.
+    """
+    with open("/proc/stat", encoding="ascii") as stat:
+        waited = {0: int(stat.readline().split()[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")}
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # the thread has just ended
+                waited[int(path.parent.name)] = int(path.read_text().split()[1])
+    return waited
 
 
 def _facts_file() -> str:
@@ -182,6 +187,12 @@ class Node:
         moment_ms = clock_ms()
         self._process.send_signal(number)
         return moment_ms
+
+    @property
+    def pid(self) -> int:
+        """Its process, which was started and not reaped."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_up(self) -> bool:

@@ -12,11 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from chucky.demo_nodes import run_delays_ns
+from chucky.demo_nodes import waited_ns
 from tests.lan.bed import now_ms
 
 PERIOD_MS = 10
-STEAL = 8  # in the line "cpu" of /proc/stat
 
 
 class Stall:
@@ -24,7 +23,7 @@ class Stall:
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self._pids = pids
-        self._threads: dict[int, int] = {}  # those that ended too
+        self._waited: dict[int, int] = {}  # of threads that ended too
         self._samples = [(now_ms(), self._total_ms())]
         self._closed = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
@@ -51,11 +50,8 @@ class Stall:
         )
 
     def _total_ms(self) -> float:
-        for pid in (os.getpid(), *self._pids()):
-            self._threads |= run_delays_ns(pid)
-        with open("/proc/stat", encoding="ascii") as file:
-            steal_s = int(file.readline().split()[STEAL]) / os.sysconf("SC_CLK_TCK")
-        return sum(self._threads.values()) / 1_000_000 + steal_s * 1000
+        self._waited |= waited_ns(os.getpid(), *self._pids())
+        return sum(self._waited.values()) / 1_000_000
 
     def _run(self) -> None:
         while not self._closed.wait(PERIOD_MS / 1000):
