@@ -84,9 +84,11 @@ def waited_ns(*pids: int) -> dict[int, int]:
     with open("/proc/stat", encoding="ascii") as stat:
         waited = {0: int(stat.readline().split()[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")}
     for pid in pids:
-        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):  # the thread has just ended
-                waited[int(path.parent.name)] = int(path.read_text().split()[1])
+        tasks = f"/proc/{pid}/task"
+        with contextlib.suppress(OSError):  # it, or one of its threads, has just ended
+            for thread in os.listdir(tasks):
+                words = Path(tasks, thread, "schedstat").read_text(encoding="ascii").split()
+                waited[int(thread)] = int(words[1])
     return waited
 
 

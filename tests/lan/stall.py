@@ -26,7 +26,8 @@ class Stall:
         self._waited: dict[int, int] = {}  # of threads that ended too
         self._samples = [(now_ms(), self._total_ms())]
         self._closed = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._sampler = threading.Thread(target=self._run, daemon=True)
+        self._sampler.start()
 
     def close(self) -> None:
         """Sample no more."""
@@ -34,7 +35,7 @@ class Stall:
 
     def during_ms(self, from_ms: int, to_ms: int) -> int:
         """Return what was waited in this time, which is over: from sample to sample around it."""
-        while self._samples[-1][0] < to_ms and not self._closed.is_set():
+        while self._samples[-1][0] < to_ms and self._sampler.is_alive():
             time.sleep(PERIOD_MS / 1000)
         samples = list(self._samples)
         before = [total for ms, total in samples if ms <= from_ms] or [samples[0][1]]

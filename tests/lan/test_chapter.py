@@ -133,7 +133,8 @@ def test_with_a_timeout_of_inf_it_waits_for_its_owner(bed: Bed) -> None:
     cluster.form()
     cluster["a"].kill()
     cluster["a"].exit_code()
-    throughout(1500, lambda: not cluster.eye.facts("bc", now_ms() - 10), "nobody serves")
+    dead_ms = now_ms()
+    throughout(1500, lambda: not cluster.eye.facts("bc", dead_ms), "nobody serves")
     back_ms = cluster["a"].start()
     cluster.eye.served_everywhere("a", "abc", back_ms)
     assert cluster.eye.owners() == ["a"]

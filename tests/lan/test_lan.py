@@ -226,7 +226,7 @@ def test_a_flood_disturbs_nobody(bed: Bed, kind: str, port: int, least: int) -> 
     flood = subprocess.run(
         ["ip", "netns", "exec", lan.netns("x"), sys.executable, "-m", "tests.lan.flood",
          kind, host, str(port), "3000"],
-        cwd=REPO, capture_output=True, text=True, check=True, timeout=30,
+        cwd=REPO, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert int(flood.stdout) >= least, "the flood did not take place"
     ended_ms = now_ms()
