@@ -125,7 +125,8 @@ def test_a_stall_is_what_ready_processes_wait_and_excuses_no_more(rivals: list[i
         until(lambda: stall.during_ms(began_ms, now_ms()) > 200, "each waits half of the time")
         ended_ms = now_ms()
         stall_ms = stall.during_ms(began_ms, ended_ms)
-        assert stall_ms < 4 * (ended_ms - began_ms) + 100  # three wait, and the samples around it
+        # Four threads wait, each no longer than there was time, and the samples are around it.
+        assert stall_ms < 4 * (ended_ms - began_ms + 1000)
         stall.assert_by(ended_ms - stall_ms, ended_ms, began_ms)
         told = f"^{stall_ms + 1} ms late, .* waited for a processor for {stall_ms} ms only$"
         with pytest.raises(AssertionError, match=told):
