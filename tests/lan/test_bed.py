@@ -60,6 +60,12 @@ def test_failed_requests_are_those_begun_in_time_at_the_nodes_named() -> None:
     assert len(seen.failed("bc")) == 3
 
 
+def test_what_began_before_counts_for_nothing() -> None:
+    seen = record(("b", 0, 9, "c"), ("b", 5, 9, "a"))
+    seen.since_ms = 5
+    assert seen.owners() == ["a"] and seen.last_began("c") == 0
+
+
 def test_first_waits_for_an_answer_by_that_owner() -> None:
     seen = record(("b", 0, 9, "a"))
     threading.Timer(0.05, seen.add, [Asked("b", 10, 20, "b: fact")]).start()

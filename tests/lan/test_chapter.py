@@ -50,7 +50,7 @@ def test_the_chapter(bed: Bed, timeout_ms: int) -> None:
     assert [x.status()["phase"] for x in (a, b)] == ["syncing", "syncing"]
 
     # Then a serves, and b and c answer with its facts.
-    cluster.form("c")
+    cluster.start("c")
     cluster.meet("abc")
     a.says(is_started_on("a@manticore"))
     cluster.eye.served_everywhere("a", "abc")
