@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.lan.bed import HOST, Bed, Config, Daemon, merged, now_ms, until
+from tests.lan.bed import HOST, Bed, Config, Daemon, Line, merged, now_ms, until
 from tests.lan.eye import Eye
 from tests.lan.lan import Lan
 from tests.lan.stall import Stall
@@ -79,6 +79,11 @@ class Cluster:
         self.eye.served_everywhere(owner, labels)
         self.eye.since_ms = now_ms()
         self.eye.served_everywhere(owner, labels)
+
+    def moves(self) -> list[Line]:
+        """Return the log lines of failovers and takeovers since it was formed."""
+        daemons, moved = self._daemons.values(), "failing over|taking over"
+        return [line for x in daemons for line in x.log.find(moved, self.eye.since_ms)]
 
     def meet(self, labels: str) -> None:
         """Wait until each of these has a link to each other of them."""

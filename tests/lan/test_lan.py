@@ -120,7 +120,7 @@ def test_a_cut_shorter_than_the_timeout_moves_nothing(bed: Bed) -> None:
     assert now_ms() < cut_ms + 2500, "the cut was too long for what this test shows"
     assert_healed(cluster, now_ms())
     at(cut_ms + 3000 + FAILOVER_MARGIN_MS)
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners() == ["a"]
 
@@ -144,7 +144,7 @@ def test_an_owner_frozen_for_less_than_the_timeout_keeps_it(bed: Bed) -> None:
     thawed_ms = cluster["a"].thaw()
     assert_healed(cluster, thawed_ms)
     at(frozen_ms + 3000 + FAILOVER_MARGIN_MS)
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("bc")
     assert cluster.eye.owners() == ["a"]
 
@@ -159,7 +159,7 @@ def test_a_split_has_two_owners_and_its_heal_leaves_the_better(bed: Bed) -> None
     lan.join()
     assert_healed(cluster, now_ms())
     cluster["c"].says(STOPPED, split_ms)
-    assert not cluster["a"].said(STOPPED)
+    assert not cluster["a"].said(STOPPED, split_ms)
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners("ab") == ["a"] and cluster.eye.owners("c") == ["a", "c", "a"]
 
@@ -174,7 +174,7 @@ def test_a_witness_that_hears_both_keeps_one_owner(bed: Bed) -> None:
     cluster.eye.served_everywhere("a", "abc", now_ms())  # b's through c
     lan.unblock()
     cluster.meet("abc")
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners() == ["a"]
 
