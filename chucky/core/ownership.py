@@ -243,7 +243,11 @@ class Ownership:
     def _claim(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert self.lease is not None and isinstance(verdict, Claim)
         self.lease.make_claim()
-        self.hold = Hold(verdict.lacks)
+        if now_ms < self.lease.free_from_ms:
+            why = "who has just started backs nobody for one timeout"
+            self.hold = Hold(why, self.lease.free_from_ms)
+        else:
+            self.hold = Hold(verdict.lacks)
 
     def _lapse(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         self.lapsed = self._stop()
