@@ -14,15 +14,7 @@ from typing import assert_never
 
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
-from chucky.core.actions import (
-    Action,
-    Announce,
-    Close,
-    Exit,
-    Level,
-    Report,
-    Send,
-)  # fmt: skip
+from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send
 from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
@@ -68,7 +60,9 @@ class Node:
         if d.quorum == "majority":
             assert d.timeout_ms is not None
             self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
-        self._own = Ownership(name, incarnation, d.application, self._lease, self._emit)
+        self._own = Ownership(
+            name, incarnation, d.application, self._lease, settings.tick_time_ms, self._emit
+        )
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
@@ -310,6 +304,8 @@ class Node:
             highest=own.highest,
             running=own.running,
             starting=own.starting,
+            asked_tick=own.asked_tick,
+            asked_by_ms=own.asked_by_ms,
             naming=own.naming,
             naming_tick=own.naming_tick,
             ready_sent_ms=self._ready_sent_ms,

@@ -5,108 +5,27 @@ lost, repeated or late Status makes a view older, never wrong. The rules are DES
 the numbers in the comments are theirs. The caller carries the verdict out and asks again.
 """
 
-from dataclasses import dataclass
-
 from chucky.core.vacancy import Record
+from chucky.core.verdicts import (
+    Advance,
+    Claim,
+    GetReady,
+    Hold,
+    Lapse,
+    Name,
+    Release,
+    Resume,
+    Run,
+    Start,
+    Succeed,
+    Succeeded,
+    Verdict,
+    Withdraw,
+    Yield,
+)  # fmt: skip
 from chucky.core.view import PeerView, View, held
 from chucky.messages import End, Epoch, Heard, Holds, Naming
 from chucky.names import NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Leave all as it is; `until_ms` is when time alone changes that."""
-
-    why: str = ""
-    until_ms: int | None = None
-    vacancy: bool = False  # the owner is lost, and its timeout runs
-
-
-@dataclass(frozen=True, slots=True)
-class GetReady:
-    """Be ready to succeed the owner of this epoch, and say so."""
-
-    epoch: Epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Ask for the backing of a majority, to hold the application when it is there."""
-
-    lacks: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """Stop: the lease ran out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Nobody holds the application, and this node is the one to start it."""
-
-    lost: NodeName | None = None  # whose loss this is: a failover
-
-
-@dataclass(frozen=True, slots=True)
-class Succeed:
-    """The owner named this node: start, as a takeover."""
-
-    old: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The named successor did not take it: the old owner starts again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """Stop serving and name the successor, which is ready."""
-
-    successor: NodeName
-    incarnation: int
-    ready_tick: int
-
-
-@dataclass(frozen=True, slots=True)
-class Yield:
-    """Stop: a better-standing owner runs."""
-
-    to: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """Go on under a new epoch, above the highest heard of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The named successor serves."""
-
-    by: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Stop in good order, with nobody to hand over to."""
-
-
-Verdict = (
-    Hold
-    | GetReady
-    | Claim
-    | Lapse
-    | Start
-    | Succeed
-    | Resume
-    | Name
-    | Yield
-    | Advance
-    | Succeeded
-    | Release
-)
 
 
 def decide(view: View) -> Verdict:
@@ -116,7 +35,7 @@ def decide(view: View) -> Verdict:
     if view.naming is not None:
         return _as_yielding(view, view.naming)
     if view.starting is not None:
-        return Hold("starting")
+        return _as_starting(view, view.starting)
     return _as_standby(view)
 
 
@@ -200,6 +119,22 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
         return True, None
     silent_ms = down.heard_ms + view.tick_time_ms
     return view.now_ms >= silent_ms, silent_ms
+
+
+def _as_starting(view: View, epoch: Epoch) -> Verdict:
+    """S1: of two that start beside one peer the later one is told of the other, at the latest with
+    the echo that it waits for. Of two that hear of each other the better-standing goes on."""
+    if view.asked_tick == 0:
+        return Hold("starting")
+    rivals = view.holders
+    late = view.now_ms >= view.asked_by_ms
+    lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
+    if lost or (late and rivals) or view.listening or view.stop_by_ms is not None:
+        return Withdraw()
+    asked = all(p.status and p.status.echo >= view.asked_tick for p in view.peers)
+    if not rivals and (asked or late):
+        return Run()
+    return Hold("starting", view.asked_by_ms)
 
 
 def _as_standby(view: View) -> Verdict:

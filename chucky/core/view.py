@@ -73,6 +73,8 @@ class View:
     peers: tuple[PeerView, ...] = ()
     down: Mapping[NodeName, DownView] = field(default_factory=dict)
     lease: LeaseView | None = None  # None: quorum = "reachable"
+    asked_tick: int = 0  # of ours, that first told of `starting`; 0: nobody need echo it
+    asked_by_ms: int = 0  # when that no longer waits for an echo
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up
 

@@ -80,6 +80,8 @@ def of_a_view() -> list[Sequence[Difference]]:
         [("stop_by_ms", t) for t in ms],
         [("highest", epoch) for epoch in epochs(*NODES)],
         [("naming_tick", tick) for tick in (2, 3, 4)],
+        [("asked_tick", tick) for tick in (1, 2, 3)],
+        [("asked_by_ms", t) for t in ms],
         [("lease", lease) for lease in leases],
         [("lapsed", epoch) for epoch in epochs(ME)],
     ]
@@ -114,7 +116,8 @@ helds: st.SearchStrategy[Difference | None] = st.one_of(
     st.none(),
     st.just(("running", Epoch(2, ME))),
     st.sampled_from([("running", epoch) for epoch in epochs(ME)]),
-    st.sampled_from([*(("naming", n) for n in namings(ME)), ("starting", Epoch(2, ME))]),
+    st.sampled_from([("naming", n) for n in namings(ME)]),
+    st.just(("starting", Epoch(2, ME))),
 )
 downs = st.builds(
     DownView,
@@ -170,6 +173,7 @@ NEAR_VIEW: list[Difference] = [
     ("timeout_ms", None), ("able", False), ("listening", True), ("highest", Epoch(2, ME)),
     ("highest", Epoch(3, OTHERS[1])), ("lease", LeaseView(None, 1, 2)),
     ("lease", LeaseView(NOW_MS + 2, 2, 2)), ("stop_by_ms", NOW_MS + 2), ("records", ()),
+    ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2),
     ("nodes", LISTS[1]), ("nodes", LISTS[2]), *(("now_ms", NOW_MS + ms) for ms in range(1, 6)),
 ]  # fmt: skip
 

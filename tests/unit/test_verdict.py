@@ -5,19 +5,21 @@ import dataclasses
 import pytest
 
 from chucky.core.vacancy import Record
-from chucky.core.verdict import (
+from chucky.core.verdict import decide
+from chucky.core.verdicts import (
     Advance,
     GetReady,
     Hold,
     Name,
     Release,
     Resume,
+    Run,
     Start,
     Succeed,
     Succeeded,
     Verdict,
+    Withdraw,
     Yield,
-    decide,
 )
 from chucky.core.view import DownView, PeerView, View
 from chucky.messages import End, Epoch, Heard, Holds, Naming, Sign, Status
@@ -188,6 +190,38 @@ def test_yielding(row: str) -> None:
 
 def test_a_starting_node_waits_for_its_application() -> None:
     assert decide(view(starting=E3, peers=(peer(A, running=E5),))) == Hold("starting")
+
+
+ASKED = {"starting": E3, "asked_tick": 60, "asked_by_ms": NOW_MS + 700}
+ASKS = Hold("starting", NOW_MS + 700)
+LATE = {"asked_by_ms": NOW_MS}
+STARTING = {
+    "alone": ({}, Run()),
+    "all have heard": ({"peers": (peer(A, echo=60), peer(C, echo=61))}, Run()),
+    "one has not": ({"peers": (peer(A, echo=60), peer(C, echo=59))}, ASKS),
+    "one said nothing yet": ({"peers": (peer(A, echo=60), PeerView(C, 30, None))}, ASKS),
+    "one has not for a tick time": ({"peers": (peer(A, echo=59),), **LATE}, Run()),
+    "another one runs": ({"peers": (peer(A, running=E1),)}, Withdraw()),
+    "another one names": ({"peers": (peer(A, naming=Naming(E1, C, 30, 1)),)}, Withdraw()),
+    "a better-standing one starts": ({"peers": (peer(A, starting=E5),)}, Withdraw()),
+    "a worse one starts": ({"peers": (peer(D, echo=60, starting=Epoch(2, D)),)}, ASKS),
+    "it does so for a tick time": (
+        {"peers": (peer(D, echo=60, starting=Epoch(2, D)),), **LATE},
+        Withdraw(),
+    ),
+    "a peer hears one that starts": (
+        {"peers": (peer(C, echo=60, hears=(heard(E5, Holds.STARTING),)),)},
+        Withdraw(),
+    ),
+    "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
+    "it is to stop": ({"peers": (peer(A, echo=60),), "stop_by_ms": NOW_MS + 1}, Withdraw()),
+}
+
+
+@pytest.mark.parametrize("row", STARTING)
+def test_a_node_that_asks_whether_it_may_start(row: str) -> None:
+    seen, verdict = STARTING[row]
+    assert decide(view(**{**ASKED, **seen})) == verdict
 
 
 TO_ME = Naming(E1, B, 20, 44)
