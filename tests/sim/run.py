@@ -24,6 +24,7 @@ from tests.sim.nemesis import Nemesis
 from tests.sim.requests import Requests
 from tests.sim.witness import Witness
 
+LEAST_MS = 61_000  # a seed is a minute at least, and true time begins at 1 s
 STATUS_EVERY = 50  # steps of a node between two looks at its status
 
 
@@ -61,6 +62,7 @@ def live(seed: int, tell: Callable[[str], None] | None = None) -> Cluster:
     nemesis.begin()
     cluster.run(options.bad_us // MS)
     Drills(cluster, options, nemesis, requests, slack_us(options)).run()
+    cluster.run(max(0, LEAST_MS - cluster.now_ms))
     return cluster
 
 
@@ -90,6 +92,11 @@ def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str]]:
         yield from pool.imap_unordered(attempt, seeds, chunksize=4)
 
 
+def summary(seeds: int, failed: int, took_s: float) -> str:
+    """Return the line that a run ends with."""
+    return f"{seeds - failed} passed, {failed} failed, {seeds / took_s:.2f} seeds/s"
+
+
 def main() -> int:
     """Run what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.sim.run")
@@ -108,7 +115,7 @@ def main() -> int:
             failed += 1
             print(f"seed {seed}: {broken}\nreplay: python3 -m tests.sim.run {seed}\n", flush=True)
     took_s = time.monotonic() - began
-    print(f"{len(seeds) - failed} passed, {failed} failed, {len(seeds) / took_s:.2f} seeds/s")
+    print(summary(len(seeds), failed, took_s))
     return 1 if failed else 0
 
 
