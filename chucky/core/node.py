@@ -30,6 +30,9 @@ from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
+# What of a Status is neither an age nor the number of a tick, as far as the fields stand together.
+_DIGEST, _SIGNS = Status._fields.index("digest"), Status._fields.index("signs")
+
 MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
 
 
@@ -275,9 +278,7 @@ class Node:
                 self._lease.settle(claimants(view, self._lease.claim), now_ms)
                 view.lease = self._lease.view(view.nodes.size, now_ms)
             alive = [h.epoch for h in view.holders if h.holds is Holds.RUNNING]
-            if self._own.running is not None:
-                alive.append(self._own.running)
-            self._own.records.succeed(alive)
+            self._own.records.succeed([*alive, self._own.running] if self._own.running else alive)
             if not self._own.apply(decide(view), self._members.tick + 1, now_ms):
                 return
         raise AssertionError("verdicts that undo each other")
@@ -328,11 +329,13 @@ class Node:
         """Send our Status to every peer: when it changed, with each tick, on a new link."""
         links = self._members.links.values()
         status = self._status(now_ms)
-        said = status._replace(
-            tick=0,
-            backing=status.backing and status.backing._replace(tick=0),
-            signs=tuple([s._replace(age_ms=0, tick=0) for s in status.signs]),
-            hears=tuple([h._replace(age_ms=0) for h in status.hears]),
+        backs, signs = status.backing, status.signs
+        said = (
+            status[_DIGEST:_SIGNS],
+            status.claim,
+            backs and (backs.holder, backs.incarnation, backs.claim),
+            [(s.epoch, s.incarnation, s.end, s.successor, s.successor_incarnation) for s in signs],
+            [(h.epoch, h.incarnation, h.holds, h.digest) for h in status.hears],
         )
         due = now_ms >= self._next_tick_ms
         if not due and said == self._said and all(k.id in self._greeted for k in links):

@@ -143,6 +143,8 @@ class Drills:
         self._check_l5(ran)
         # A node that was stopping when phase one ended stops yet, and is started again.
         for _ in range(3):
+            if all(h.node is not None and h.view().phase != "stopping" for h in self.nodes):
+                break
             self.cluster.run(STOPS_MS)
             for host in self.nodes:
                 if host.node is None and (host.exit is None or host.exit[0] == 0):
@@ -285,6 +287,10 @@ class Drills:
         owner = self._owner()
         if not self._quorate(0):
             return
+        if self.settings.distributed.timeout_ms is None:
+            # Nobody else may have it, and what failed in phase one makes the back-off longer than
+            # the hold: nothing says that these requests are answered.
+            self.requests.calm = False
         self.cluster.give(owner.key, ev.ApplicationFailed("it crashed"))
         took_us = self.took_us(lambda: self.serving, self._limit_us())
         back = owner in self.serving

@@ -66,7 +66,7 @@ def l6_answered(fate: str, took_us: int) -> str | None:
 class Requests(Watch):
     """All clients and data planes. `every_us`: the mean time between requests."""
 
-    def __init__(self, cluster: Cluster, every_us: int = 150 * MS) -> None:
+    def __init__(self, cluster: Cluster, every_us: int = 250 * MS) -> None:
         self.cluster = cluster
         self.every_us = every_us
         self.services: dict[str, Service] = {}
