@@ -12,6 +12,8 @@ from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from chucky.core.node import Node
+from chucky.messages import Epoch
+from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
 NOW_MS = 10**12
@@ -24,7 +26,7 @@ OLD_MS = 4_000  # no wait of the walked clusters is longer: of what is older onl
 # What sets the rhythm of dials and answers, and nothing else: always as at the first.
 RHYTHM = {"_seed": 1, "turn": 0, "_answers": (0, 0)}
 AGES = {"age_ms", "uptime_ms"}
-LEAVES = {type(None), bool, str, bytes, float, FunctionType, type}
+LEAVES = {type(None), bool, str, bytes, float, FunctionType, NodeName, Address, Epoch}
 
 
 class Parts(NamedTuple):
@@ -96,14 +98,14 @@ class _Taking:
         kind = type(thing)
         if kind is int:
             return self._number(thing)
-        if kind in LEAVES or isinstance(thing, Enum):
+        if kind in LEAVES:
             return thing
         if kind is Settings:
             if thing not in _SETTINGS:
                 _SETTINGS.append(thing)
             return (kind, _SETTINGS.index(thing))
         if isinstance(thing, tuple):
-            return (kind, *[self.shape(t) for t in thing])
+            return (kind, *map(self.shape, thing))
         if kind is dict:
             return (kind, *[self.shape(t) for pair in thing.items() for t in pair])
         if kind in (list, deque):
@@ -112,6 +114,8 @@ class _Taking:
             return (kind, *sorted([self.shape(t) for t in thing], key=repr))
         if kind is MethodType:
             return (kind, self.shape(thing.__self__), thing.__name__)
+        if isinstance(thing, Enum):
+            return thing
         names, shared = _FIELDS.get(kind) or _fields(thing)
         if shared:
             if id(thing) in self.seen:
