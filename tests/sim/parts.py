@@ -8,6 +8,7 @@ each node's ticks and its link ids begin far apart, and nothing else in a node i
 
 from collections import deque
 from enum import Enum
+from operator import attrgetter
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -30,9 +31,9 @@ LEAVES = {type(None), bool, str, bytes, float, FunctionType, NodeName, Address, 
 
 
 class Parts(NamedTuple):
-    """A shape (its number in SHAPES) and the numbers that belong into it, in order."""
+    """A shape and the numbers that belong into it, in order."""
 
-    shape: int
+    shape: "Shape"
     times: tuple[int, ...]
     ticks: tuple[int, ...]
     links: tuple[int, ...]
@@ -46,14 +47,25 @@ class Hole(Enum):
     LINK = 2
 
 
-SHAPES: list[Any] = []
-_SETTINGS: list[Settings] = []  # their hash is slow
-_SAME: dict[Any, Any] = {}  # shapes of parts, each kept once
-_NUMBERS: dict[Any, int] = {}  # of each shape
-_FIELDS: dict[type, tuple[tuple[str, ...], bool]] = {}  # and whether it may be shared
+class Shape:
+    """What is left of a thing without its numbers. Equal ones are one, so `is` compares them."""
+
+    __slots__ = ("kind", "rest", "whole")
+
+    def __init__(self, kind: Any, rest: list[Any]) -> None:
+        self.kind = kind
+        self.rest = rest
+        self.whole: Any = None  # the thing itself, where nothing in it can change
 
 
-def new_node(settings: Settings, name: Any, incarnation: int) -> Node:
+_SHAPES: dict[tuple[Any, ...], Shape] = {}
+_WHOLE: dict[int, Shape] = {}  # by the id of their thing, which they keep
+_FIELDS: dict[type, tuple[Any, bool, bool]] = {}  # how to get all, whether shared, special ones
+_NAMES: dict[type, tuple[str, ...]] = {}
+_MANY = {tuple, list, deque, set, frozenset}
+
+
+def new_node(settings: Settings, name: NodeName, incarnation: int) -> Node:
     """Return a node whose ticks and links are told from other numbers; TICKS says how."""
     node = Node(settings, name, incarnation, NOW_MS)
     node._members.tick = incarnation * TICKS + TOP
@@ -65,26 +77,23 @@ def apart(thing: Any) -> Parts:
     """Take it apart."""
     taking = _Taking()
     shape = taking.shape(thing)
-    number = _NUMBERS.get(shape)
-    if number is None:
-        number = _NUMBERS[shape] = len(SHAPES)
-        SHAPES.append(shape)
-    return Parts(number, *map(tuple, taking.numbers))
+    return Parts(shape, *map(tuple, taking.numbers))
 
 
 def together(parts: Parts) -> Any:
     """Put it together."""
-    return _Putting(parts).thing(SHAPES[parts.shape])
+    return _Putting(parts).thing(parts.shape)
 
 
-def _fields(thing: Any) -> tuple[tuple[str, ...], bool]:
-    kind = type(thing)
+def _learn(kind: type, thing: Any) -> tuple[Any, bool, bool]:
     params = getattr(kind, "__dataclass_params__", None)
-    frozen = params is not None and params.frozen
     slots = getattr(kind, "__slots__", None)
     names = tuple(sorted(vars(thing)) if slots is None else slots)
-    found = _FIELDS[kind] = (names, not frozen)
-    return found
+    _NAMES[kind] = names
+    get = attrgetter(*names) if len(names) > 1 else lambda t: [getattr(t, n) for n in names]
+    special = any(n in RHYTHM or n in AGES for n in names)
+    _FIELDS[kind] = (get, not (params is not None and params.frozen), special)
+    return _FIELDS[kind]
 
 
 class _Taking:
@@ -100,36 +109,32 @@ class _Taking:
             return self._number(thing)
         if kind in LEAVES:
             return thing
-        if kind is Settings:
-            if thing not in _SETTINGS:
-                _SETTINGS.append(thing)
-            return (kind, _SETTINGS.index(thing))
-        if isinstance(thing, tuple):
-            return (kind, *map(self.shape, thing))
+        whole = _WHOLE.get(id(thing))
+        if whole is not None:
+            return whole
+        if kind in _MANY:
+            rest = [t if type(t) in LEAVES else self.shape(t) for t in thing]
+            if kind is set or kind is frozenset:
+                rest.sort(key=repr)
+            return _same(kind, rest, thing, kind is tuple)
         if kind is dict:
-            return (kind, *[self.shape(t) for pair in thing.items() for t in pair])
-        if kind in (list, deque):
-            return (kind, *[self.shape(t) for t in thing])
-        if kind in (set, frozenset):
-            return (kind, *sorted([self.shape(t) for t in thing], key=repr))
+            return _same(kind, [self.shape(t) for pair in thing.items() for t in pair], thing)
         if kind is MethodType:
-            return (kind, self.shape(thing.__self__), thing.__name__)
+            return _same(kind, [self.shape(thing.__self__), thing.__name__], thing)
         if isinstance(thing, Enum):
             return thing
-        names, shared = _FIELDS.get(kind) or _fields(thing)
+        if isinstance(thing, tuple):
+            return _same(kind, [self.shape(t) for t in thing], thing, True)
+        get, shared, special = _FIELDS.get(kind) or _learn(kind, thing)
         if shared:
             if id(thing) in self.seen:
-                return (None, self.seen[id(thing)])
+                return _same(None, [self.seen[id(thing)]], thing)
             self.seen[id(thing)] = len(self.seen)
-        shape = (kind, *[self._field(name, getattr(thing, name)) for name in names])
-        return _SAME.setdefault(shape, shape)
-
-    def _field(self, name: str, value: Any) -> Any:
-        if name in RHYTHM:
-            return self.shape(RHYTHM[name])
-        if name in AGES:
-            return min(value, OLD_MS)
-        return self.shape(value)
+        values = get(thing)
+        if special:
+            values = [_plain(n, v) for n, v in zip(_NAMES[kind], values)]
+        rest = [t if type(t) in LEAVES else self.shape(t) for t in values]
+        return _same(kind, rest, thing, not shared and not special)
 
     def _number(self, number: int) -> Any:
         if -LINKS < number < LINKS:
@@ -139,36 +144,55 @@ class _Taking:
         return which
 
 
+def _same(kind: Any, rest: list[Any], thing: Any, fixed: bool = False) -> Shape:
+    key = (kind, *rest)
+    shape = _SHAPES.get(key)
+    if shape is None:
+        shape = _SHAPES[key] = Shape(kind, rest)
+        if fixed and all(_is_whole(r) for r in rest):
+            shape.whole = thing
+            _WHOLE[id(thing)] = shape
+    return shape
+
+
+def _is_whole(rest: Any) -> bool:
+    return type(rest) is not Hole and (type(rest) is not Shape or rest.whole is not None)
+
+
+def _plain(name: str, value: Any) -> Any:
+    return RHYTHM[name] if name in RHYTHM else min(value, OLD_MS) if name in AGES else value
+
+
 class _Putting:
     """One thing under way."""
 
     def __init__(self, parts: Parts) -> None:
-        self.numbers = {h: iter(parts[h.value + 1]) for h in Hole}
+        self.numbers = tuple(iter(parts[h.value + 1]) for h in Hole)
         self.seen: list[Any] = []
 
     def thing(self, shape: Any) -> Any:
-        if type(shape) is Hole:
-            return next(self.numbers[shape])
-        if type(shape) is not tuple or not shape:
-            return shape
-        kind, *rest = shape
+        if type(shape) is not Shape:
+            return next(self.numbers[shape.value]) if type(shape) is Hole else shape
+        if shape.whole is not None:
+            return shape.whole
+        kind, rest = shape.kind, shape.rest
         if kind is None:
             return self.seen[rest[0]]
-        if kind is Settings:
-            return _SETTINGS[rest[0]]
         if kind is MethodType:
             return getattr(self.thing(rest[0]), rest[1])
         if kind is dict:
             flat = [self.thing(r) for r in rest]
             return dict(zip(flat[::2], flat[1::2]))
-        if kind in (list, deque, set, frozenset):
+        if kind in _MANY:
             return kind([self.thing(r) for r in rest])
         if issubclass(kind, tuple):
             return tuple.__new__(kind, [self.thing(r) for r in rest])
-        names, shared = _FIELDS[kind]
         made = object.__new__(kind)
-        if shared:
+        if _FIELDS[kind][1]:
             self.seen.append(made)
-        for name, part in zip(names, rest):
-            object.__setattr__(made, name, self.thing(part))
+        for name, part in zip(_NAMES[kind], rest):
+            if type(part) in LEAVES or type(part) is int:
+                object.__setattr__(made, name, part)
+            else:
+                object.__setattr__(made, name, self.thing(part))
         return made

@@ -17,7 +17,7 @@ from chucky.messages import Beacon, Epoch, Message, Naming, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 from tests.sim import safety
-from tests.sim.parts import LINKS, NOW_MS, OLD_MS, TICKS, TOP, Parts, apart, new_node, together
+from tests.sim.parts import LINKS, NOW_MS, OLD_MS, TICKS, TOP, Parts, Shape, apart, new_node, together
 
 GRID_MS = 250
 LAG_MS = 2 * GRID_MS  # a message that is late, and a timer
@@ -95,7 +95,7 @@ class News(NamedTuple):
     naming: Naming | None
 
 
-_NEWS: dict[int, News | None] = {}  # by shape
+_NEWS: dict[Shape, News | None] = {}
 _STEPS: dict[tuple[Parts, What, int], Outcome] = {}
 
 

@@ -15,21 +15,23 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from chucky.core import events as ev
-from chucky.names import NodePattern
+from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Settings
 from tests.sim import liveness, small
 from tests.sim.parts import NOW_MS
-from tests.sim.small import Body, Move, World
+from tests.sim.small import Move, World
 
 Step = tuple[str | int, ...]
-SETTLED_MS = 10_000  # a vacancy, a back-off and a takeover, one after the other
+SETTLED_MS = 12_000  # a vacancy, a back-off and a takeover, one after the other
+MAX_WORLDS = 1_500_000  # in one case: about 1 kB each
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Case:
     warm: bool  # begin with the cluster formed, or with all nodes just started
     events: int  # faults in all
     budget: tuple[tuple[str, int], ...]  # and of each kind
+
+    def __str__(self) -> str:
+        start = "formed" if self.warm else "cold"
+        nodes = sum(map(len, self.tiers))
+        return f"{nodes} nodes, {self.quorum}, {start}, {self.events} faults"
 
     def settings(self) -> Settings:
         """What its nodes are configured with."""
@@ -70,6 +77,24 @@ class Case:
             world = calmly(world)
         world.budget = (("events", self.events), *self.budget)
         return world
+
+
+def _cases() -> Iterator[Case]:
+    two, three, line = ("a", "b"), ("a", "bc"), ("a", "b", "c")
+    kinds = ("start", "crash", "stop", "fail", "cut", "drop", "late")
+    budget = tuple((kind, 2) for kind in kinds)
+    for events in (2, 3):
+        yield Case(f"two-{events}", two, "reachable", True, events, budget)
+    yield Case("two-cold", two, "reachable", False, 2, budget)
+    yield Case("three-1", three, "reachable", True, 1, budget)
+    yield Case("three-2", three, "reachable", True, 2, budget)
+    yield Case("three-cold", three, "reachable", False, 1, budget)
+    yield Case("majority-1", line, "majority", True, 1, budget)
+    yield Case("majority-2", line, "majority", True, 2, budget)
+    yield Case("majority-cold", line, "majority", False, 1, budget)
+
+
+CASES = list(_cases())
 
 
 # Moves.
@@ -151,3 +176,188 @@ def calmly(world: World) -> World:
     for number, end in (*small.under_way(world), *small.under_way(world, late=True)):
         return moved(world, ("deliver", number, end))
     return moved(world, ("wait",))
+
+
+# What must come of every world.
+
+
+def settles(world: World, known: set[int]) -> None:
+    """Let the links heal and nothing more happen: in the end the best node serves, alone. The
+    worlds of which that is `known` are not walked again. Raises AssertionError."""
+    world = world.copy()
+    world.budget = ()
+    for cut in world.cuts:
+        world = moved(world, ("heal", *cut))
+    passed: list[int] = []
+    waited_ms = 0
+    while (key := world.key()) not in known:
+        passed.append(key)
+        if not small.under_way(world):
+            best = best_of(world)
+            serving = [small.name(p) for p in small.serving(world)]
+            broken = liveness.l_in_the_end(serving, best) if best else None
+            if broken is None:
+                break
+            assert waited_ms < SETTLED_MS, f"{broken}, after {waited_ms} ms"
+            waited_ms += small.GRID_MS
+        world = calmly(world)
+    known.update(passed)
+
+
+def best_of(world: World) -> set[NodeName]:
+    """Return the running nodes of the best tier; none where no majority runs."""
+    d = world.settings.distributed
+    names = [small.name(p) for p, body in enumerate(world.bodies) if body]
+    if d.quorum == "majority" and 2 * len(names) <= d.nodes.size:
+        return set()
+    tiers = {n: d.nodes.tier(n) for n in names}
+    return {n for n in names if tiers[n] == min(t for t in tiers.values() if t is not None)}
+
+
+# The walk.
+
+
+@dataclass
+class Walked:
+    """How far a case was walked."""
+
+    case: Case
+    depth: int = 0  # moves; of all that are less far every one was made
+    complete: bool = False  # there is nothing deeper
+    worlds: int = 0
+    moves: int = 0
+    took_s: float = 0.0
+    broken: str = ""
+    path: tuple[Step, ...] = ()  # to what broke: there is no shorter one
+
+    def __str__(self) -> str:
+        depth = f"{'complete at' if self.complete else 'to'} depth {self.depth}"
+        rate = self.worlds / max(self.took_s, 0.001)
+        text = (
+            f"{self.case.name}: {self.case}: {depth}, {self.worlds:,} worlds,"
+            f" {self.moves:,} moves, {rate:,.0f} worlds/s"
+        )
+        if self.broken:
+            words = " ".join(":".join(map(str, step)) for step in self.path)
+            replay = f"python3 -m tests.sim.walk --case {self.case.name} --replay '{words}'"
+            text += f"\n  broken: {self.broken}\n  replay: {replay}"
+        return text
+
+
+class Walk:
+    """A case on its way: every world met, and how it was met first."""
+
+    def __init__(self, case: Case) -> None:
+        self.found = Walked(case)
+        world = case.world()
+        self.seen = {world.key()}
+        self.settled: set[int] = set()
+        self.before = array("q", [-1])
+        self.by: list[Step] = [()]
+        self.steps: dict[Step, Step] = {}  # each kept once
+        self.level = [(0, world)]
+
+    def run(self, depth: int, seconds: float) -> Walked:
+        """Walk breadth first, to a depth or until the time is over."""
+        began_s = time.monotonic()
+        found = self.found
+        while self.level and found.depth < depth:
+            deeper: list[tuple[int, World]] = []
+            for number, world in self.level:
+                late = time.monotonic() - began_s > seconds or len(self.seen) > MAX_WORLDS
+                if late or not self._spread(number, world, deeper):
+                    depth = 0
+                    break
+            else:
+                found.depth += 1
+                self.level = deeper
+        found.complete = not self.level
+        found.worlds, found.took_s = len(self.seen), time.monotonic() - began_s
+        return found
+
+    def _spread(self, number: int, world: World, deeper: list[tuple[int, World]]) -> bool:
+        """Make every move from a world; return whether all went well."""
+        for step in moves(world):
+            self.found.moves += 1
+            try:
+                after = moved(world, step)
+                key = after.key()
+                if key in self.seen:
+                    continue
+                judge(after, self.settled)
+            except Exception as error:  # noqa: BLE001 - whatever breaks is found
+                self.found.broken = str(error) or repr(error)
+                self.found.path = (*self._path(number), step)
+                return False
+            self.seen.add(key)
+            deeper.append((len(self.by), after))
+            self.before.append(number)
+            self.by.append(self.steps.setdefault(step, step))
+        return True
+
+    def _path(self, number: int) -> Iterator[Step]:
+        steps = []
+        while number:
+            steps.append(self.by[number])
+            number = self.before[number]
+        return reversed(steps)
+
+
+def judge(world: World, settled: set[int]) -> None:
+    """Check a new world. Raises AssertionError."""
+    calm = not small.under_way(world) and not small.under_way(world, late=True)
+    small.check(world, calm)
+    if calm:
+        settles(world, settled)
+
+
+def walk(case: Case, depth: int = 10**9, seconds: float = 1e9) -> Walked:
+    """Walk a case; a bug of the walk itself is told as one of the case's."""
+    try:
+        return Walk(case).run(depth, seconds)
+    except Exception:  # noqa: BLE001 - it must reach the parent, whatever it is
+        return Walked(case, broken=traceback.format_exc())
+
+
+def walk_all(jobs: Iterable[tuple[Case, int, float]]) -> Iterator[Walked]:
+    """Walk cases on all cores, each to a depth or for some seconds; yield what was found."""
+    # A new process each: what it remembers is then freed.
+    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+        for done in as_completed([pool.submit(walk, *job) for job in jobs]):
+            yield done.result()
+
+
+def replay(case: Case, words: str) -> None:
+    """Go a path, and tell what happens. Raises AssertionError where it breaks."""
+    world = case.world()
+    for word in words.split():
+        step = tuple(int(w) if w.isdigit() else w for w in word.split(":"))
+        world = moved(world, step)
+        who = "".join(chr(97 + p) for p in small.serving(world))
+        print(f"[{who:3}] {word}")
+        judge(world, set())
+
+
+def main() -> int:
+    """Walk every case for its share of the time, or replay; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.sim.walk")
+    parser.add_argument("--seconds", type=float, default=300, help="for all cases, on all cores")
+    parser.add_argument("--case", choices=[c.name for c in CASES])
+    parser.add_argument("--replay", metavar="MOVES")
+    arguments = parser.parse_args()
+    cases = [c for c in CASES if arguments.case in (None, c.name)]
+    if arguments.replay:
+        replay(cases[0], arguments.replay)
+        return 0
+    share_s = arguments.seconds * min(os.cpu_count() or 1, len(cases)) / len(cases)
+    broken = worlds = 0
+    for done in walk_all((case, 10**9, share_s) for case in cases):
+        print(done, flush=True)
+        broken += bool(done.broken)
+        worlds += done.worlds
+    print(f"{len(cases) - broken} passed, {broken} failed, {worlds:,} worlds")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
