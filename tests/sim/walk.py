@@ -25,9 +25,10 @@ from chucky.core import events as ev
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Settings
-from tests.sim import liveness, small
+from tests.sim import judge, liveness, small
+from tests.sim.move import Move
 from tests.sim.parts import NOW_MS
-from tests.sim.small import Move, World
+from tests.sim.small import World
 
 Step = tuple[str | int, ...]
 SETTLED_MS = 12_000  # a vacancy, a back-off and a takeover, one after the other
@@ -56,7 +57,9 @@ class Case:
         majority = self.quorum == "majority"
         nodes, timeout_ms = PriorityList(tiers), 2000 if majority else 1000
         return Settings(
-            Distributed(nodes=nodes, timeout_ms=timeout_ms, quorum=self.quorum, sync_nodes_timeout_ms=None),
+            Distributed(
+                nodes=nodes, timeout_ms=timeout_ms, quorum=self.quorum, sync_nodes_timeout_ms=None
+            ),
             discovery=Discovery(interval_ms=small.GRID_MS),
         )
 
@@ -161,7 +164,7 @@ def moved(world: World, step: Step) -> World:
         case "stop":
             move.give(*rest, ev.ShutdownRequested())
         case "fail":
-            move.fails(*rest)
+            move.fail(*rest)
         case "cut":
             move.cut((rest[0], rest[1]))
         case "heal":
@@ -284,7 +287,7 @@ class Walk:
                 key = after.key()
                 if key in self.seen:
                     continue
-                judge(after, self.settled)
+                judged(after, self.settled)
             except Exception as error:  # noqa: BLE001 - whatever breaks is found
                 self.found.broken = str(error) or repr(error)
                 self.found.path = (*self._path(number), step)
@@ -303,11 +306,10 @@ class Walk:
         return reversed(steps)
 
 
-def judge(world: World, settled: set[int]) -> None:
+def judged(world: World, settled: set[int]) -> None:
     """Check a new world. Raises AssertionError."""
-    calm = not small.under_way(world) and not small.under_way(world, late=True)
-    small.check(world, calm)
-    if calm:
+    judge.check(world)
+    if not small.under_way(world) and not small.under_way(world, late=True):
         settles(world, settled)
 
 
@@ -335,7 +337,7 @@ def replay(case: Case, words: str) -> None:
         world = moved(world, step)
         who = "".join(chr(97 + p) for p in small.serving(world))
         print(f"[{who:3}] {word}")
-        judge(world, set())
+        judged(world, set())
 
 
 def main() -> int:
