@@ -41,7 +41,8 @@ def heard(body: Body, place: int, parts: Parts, sent_ms: int) -> Body:
         signs[news.running] = max(sent_ms, signs.get(news.running, 0))
     named = body.named
     if news.naming is not None and news.naming.successor == name(place):
-        named = news.naming.incarnation == body.life
+        meant = news.naming.incarnation == body.life and news.naming.epoch != body.taken
+        named = news.naming.epoch if meant else None
     return body._replace(
         heard=_max(body.heard, news.highest),
         signs=tuple(sorted((e, signs[e]) for e in _owners(signs))),
@@ -64,7 +65,7 @@ def said(world: World, body: Body, place: int, status: Status) -> Body:
 def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> Body:
     """Return what is true of a node that starts the application. Raises AssertionError."""
     _must(safety.an_epoch_is_new(epoch, body.heard, name(place)))
-    if not body.named and not body.names:
+    if body.named is None and not body.names:
         lost = _last_sign(world, body, place, now_ms)
         timeout_ms = world.settings.distributed.timeout_ms
         broken = safety.s4_no_failover_before_the_timeout(
@@ -73,7 +74,7 @@ def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> 
         _must(broken)
         young = [(e, at) for e, at in world.began if now_ms - at <= LAG_MS]
         world.began = tuple(sorted([*young, (epoch, now_ms)]))
-    return body._replace(runs=epoch, named=False)
+    return body._replace(runs=epoch, named=None, taken=body.named or body.taken)
 
 
 def _last_sign(world: World, body: Body, place: int, now_ms: int) -> safety.Sign | None:

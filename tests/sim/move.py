@@ -50,6 +50,11 @@ class Outcome(NamedTuple):
 _STEPS: dict[tuple[Parts, What, int], Outcome] = {}
 
 
+def forget() -> None:
+    """Remember no step: the rules may be others from now on."""
+    _STEPS.clear()
+
+
 def step(settings: Settings, parts: Parts, what: What, now_ms: int) -> Outcome:
     """Step a node, or remember what came of it."""
     key = (parts, what, now_ms)
@@ -90,7 +95,7 @@ class Move:
         world.lives = tuple(lives)
         life = 10 * place + lives[place]
         node = new_node(world.settings, name(place), life)
-        body = Body(apart(node), NOW_MS, None, None, life, None, (), False, False)
+        body = Body(apart(node), NOW_MS, None, None, life, None, (), None, None, False)
         self.bodies[place] = body
         self._since(p for p, _ in world.since_ms if place in p)
         self.pending.append((place, ev.Wake()))
@@ -113,14 +118,14 @@ class Move:
             if place in wire.ends:
                 self._hang_up(number, wire.ends.index(place))
 
-    def cut(self, between: Pair) -> None:
-        """No frame passes between the two."""
-        self.world.cuts = tuple(sorted((*self.world.cuts, between)))
+    def cut(self, pairs: Iterable[Pair]) -> None:
+        """No frame passes between these."""
+        self.world.cuts = tuple(sorted({*self.world.cuts, *pairs}))
 
-    def heal(self, between: Pair) -> None:
-        """Frames pass again."""
-        self.world.cuts = tuple(c for c in self.world.cuts if c != between)
-        self._since([between])
+    def heal(self) -> None:
+        """Frames pass again, everywhere."""
+        self._since(self.world.cuts)
+        self.world.cuts = ()
 
     def take(self, number: int, end: int) -> tuple[int, Parts | None]:
         """Take the first from a queue."""

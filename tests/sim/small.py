@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 
 
 class Body(NamedTuple):
-    """A node that runs; the last six are facts, not what it believes."""
+    """A node that runs; the last seven are facts, not what it believes."""
 
     parts: Parts
     deadline_ms: int | None
@@ -29,7 +29,8 @@ class Body(NamedTuple):
     life: int  # its incarnation
     heard: Epoch | None  # the highest
     signs: tuple[tuple[Epoch, int], ...]  # of each owner the newest Status: when it was sent
-    named: bool  # it was told that it is to succeed
+    named: Epoch | None  # it was told to succeed this
+    taken: Epoch | None  # and did so
     names: bool  # it says that it has named another
 
 
