@@ -5,7 +5,7 @@ from typing import NamedTuple
 from chucky.messages import Epoch, Naming, Status
 from tests.sim import safety
 from tests.sim.parts import NOW_MS, Parts, Shape, together
-from tests.sim.small import LAG_MS, Body, World, heard_ms, name, serving, under_way
+from tests.sim.small import LAG_MS, Body, World, heard_ms, name, serving
 
 
 class News(NamedTuple):
@@ -55,16 +55,22 @@ def said(world: World, body: Body, place: int, status: Status) -> Body:
     if status.naming is not None and not body.names:
         nodes, to = world.settings.distributed.nodes, status.naming.successor
         _must(safety.s4_only_a_better_tier_takes_over(nodes, name(place), status.stopping, to))
-    runs = body.runs
-    if status.running is not None and status.running != runs:
-        _must(safety.an_epoch_is_new(status.running, _max(body.heard, runs), name(place)))
-        runs = status.running  # it goes on under a new one
-    return body._replace(names=status.naming is not None, runs=runs)
+    for epoch in (status.starting, status.running):
+        if epoch is not None:
+            body = _begins(body, place, epoch)
+    # It may go on under a new one.
+    return body._replace(names=status.naming is not None, runs=status.running or body.runs)
+
+
+def _begins(body: Body, place: int, epoch: Epoch) -> Body:
+    if epoch != body.begun:
+        _must(safety.an_epoch_is_new(epoch, _max(body.heard, body.begun), name(place)))
+    return body._replace(begun=epoch)
 
 
 def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> Body:
     """Return what is true of a node that starts the application. Raises AssertionError."""
-    _must(safety.an_epoch_is_new(epoch, body.heard, name(place)))
+    body = _begins(body, place, epoch)
     if body.named is None and not body.names:
         lost = _last_sign(world, body, place, now_ms)
         timeout_ms = world.settings.distributed.timeout_ms
@@ -72,23 +78,19 @@ def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> 
             name(place), lost, timeout_ms, now_ms * 1000
         )
         _must(broken)
-        young = [(e, at) for e, at in world.began if now_ms - at <= LAG_MS]
-        world.began = tuple(sorted([*young, (epoch, now_ms)]))
     return body._replace(runs=epoch, named=None, taken=body.named or body.taken)
 
 
 def _last_sign(world: World, body: Body, place: int, now_ms: int) -> safety.Sign | None:
     """As witness.last_sign."""
     signs: dict[Epoch, int] = {}
-    just = {e for e, _ in world.began}
     for other, there in enumerate(world.bodies):
         if other == place:
             there = body
         elif now_ms - NOW_MS + heard_ms(world, place, other) <= 500 + LAG_MS:
             continue
         for epoch, at_ms in there.signs if there else ():
-            if epoch not in just:
-                signs[epoch] = max(at_ms, signs.get(epoch, 0))
+            signs[epoch] = max(at_ms, signs.get(epoch, 0))
     owners = _owners(signs)
     if not owners or any(e in world.given_up or e.node == name(place) for e in owners):
         return None
@@ -113,11 +115,6 @@ def check(world: World) -> None:
     keys = [chr(97 + p) for p in who]
     if world.settings.distributed.quorum == "majority":
         _must(safety.s2_at_most_one_serves(keys))
-    # Two that start at once, unnamed, do so until they hear of each other.
-    news = under_way(world) or under_way(world, late=True)
-    began = {e for e, _ in world.began if news}
-    if all(b.runs in began for b in (world.bodies[p] for p in who) if b):
-        return
 
     def heard_us(one: str, other: str) -> int | None:
         x, y = ord(one) - 97, ord(other) - 97

@@ -95,7 +95,7 @@ class Move:
         world.lives = tuple(lives)
         life = 10 * place + lives[place]
         node = new_node(world.settings, name(place), life)
-        body = Body(apart(node), NOW_MS, None, None, life, None, (), None, None, False)
+        body = Body(apart(node), NOW_MS, None, None, None, life, None, (), None, None, False)
         self.bodies[place] = body
         self._since(p for p, _ in world.since_ms if place in p)
         self.pending.append((place, ev.Wake()))

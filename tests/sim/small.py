@@ -20,11 +20,12 @@ Pair = tuple[int, int]
 
 
 class Body(NamedTuple):
-    """A node that runs; the last seven are facts, not what it believes."""
+    """A node that runs; the last eight are facts, not what it believes."""
 
     parts: Parts
     deadline_ms: int | None
     until_ms: int | None
+    begun: Epoch | None  # the last that it said it starts, or that it started
     runs: Epoch | None  # the application was started, and not stopped
     life: int  # its incarnation
     heard: Epoch | None  # the highest
@@ -54,12 +55,11 @@ class World:
     wires: tuple[Wire, ...] = ()
     cuts: tuple[Pair, ...] = ()
     given_up: tuple[Epoch, ...] = ()  # in good order
-    began: tuple[tuple[Epoch, int], ...] = ()  # just now
     budget: tuple[tuple[str, int], ...] = ()
 
     def key(self) -> int:
         """A number that tells this world from others."""
-        rest = (self.lives, self.since_ms, self.cuts, self.given_up, self.began, self.budget)
+        rest = (self.lives, self.since_ms, self.cuts, self.given_up, self.budget)
         return hash((self.bodies, self.wires, *rest))
 
     def copy(self) -> "World":
@@ -138,8 +138,6 @@ def shift(world: World, by_ms: int) -> None:
         for b in world.bodies
     )
     world.since_ms = tuple((p, back(at)) for p, at in world.since_ms)
-    began = [(e, back(at)) for e, at in world.began]
-    world.began = tuple((e, at) for e, at in began if at is not None and NOW_MS - at <= LAG_MS)
     world.wires = tuple(
         w._replace(queues=tuple(tuple((back(at), m) for at, m in q) for q in w.queues))
         for w in world.wires
