@@ -127,26 +127,26 @@ class Move:
         self._since(self.world.cuts)
         self.world.cuts = ()
 
-    def take(self, number: int, end: int) -> tuple[int, Parts | None]:
-        """Take the first from a queue."""
-        wire = self.wires[number]
-        first, *rest = wire.queues[end]
-        self.wires[number] = _with(wire, end, queue=tuple(rest))
-        return first
-
     def deliver(self, number: int, end: int) -> None:
         """The first in a queue arrives."""
-        sent_ms, parts = self.take(number, end)
         wire = self.wires[number]
+        (sent_ms, parts), *rest = wire.queues[end]
+        wire = self.wires[number] = _with(wire, end, queue=tuple(rest))
         place, link = wire.ends[end], wire.ids[end]
         if parts is None:
-            self.wires[number] = _with(wire, end, id=0)
+            self.wires[number] = _with(wire, end, id=0, queue=())
             self.pending.append((place, ev.LinkDown(link, ev.Ended.CLOSED)))
         else:
             body = self.bodies[place]
             assert body is not None
             self.bodies[place] = judge.heard(body, place, parts, sent_ms)
             self.pending.append((place, (link, parts)))
+
+    def drop(self, number: int) -> None:
+        """A link breaks, and with it is lost what was under way: TCP loses nothing less."""
+        wire = self.wires[number]
+        ends = tuple(((self.now_ms, None),) if id else () for id in wire.ids)
+        self.wires[number] = wire._replace(queues=ends, late=(False, False))
 
     def late(self, number: int, end: int) -> None:
         """What is in a queue waits while other things happen."""
