@@ -143,10 +143,11 @@ class Move:
             self.pending.append((place, (link, parts)))
 
     def drop(self, number: int) -> None:
-        """A link breaks, and with it is lost what was under way: TCP loses nothing less."""
-        wire = self.wires[number]
-        ends = tuple(((self.now_ms, None),) if id else () for id in wire.ids)
-        self.wires[number] = wire._replace(queues=ends, late=(False, False))
+        """A link is reset, and with it is lost what was under way: TCP loses nothing less."""
+        wire = self.wires.pop(number)
+        for place, link in zip(wire.ends, wire.ids):
+            if link:
+                self.pending.append((place, ev.LinkDown(link, ev.Ended.CLOSED)))
 
     def late(self, number: int, end: int) -> None:
         """What is in a queue waits while other things happen."""
