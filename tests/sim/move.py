@@ -127,26 +127,27 @@ class Move:
         self._since(self.world.cuts)
         self.world.cuts = ()
 
-    def take(self, number: int, end: int) -> tuple[int, Parts | None]:
-        """Take the first from a queue."""
-        wire = self.wires[number]
-        first, *rest = wire.queues[end]
-        self.wires[number] = _with(wire, end, queue=tuple(rest))
-        return first
-
     def deliver(self, number: int, end: int) -> None:
         """The first in a queue arrives."""
-        sent_ms, parts = self.take(number, end)
         wire = self.wires[number]
+        (sent_ms, parts), *rest = wire.queues[end]
+        wire = self.wires[number] = _with(wire, end, queue=tuple(rest))
         place, link = wire.ends[end], wire.ids[end]
         if parts is None:
-            self.wires[number] = _with(wire, end, id=0)
+            self.wires[number] = _with(wire, end, id=0, queue=())
             self.pending.append((place, ev.LinkDown(link, ev.Ended.CLOSED)))
         else:
             body = self.bodies[place]
             assert body is not None
             self.bodies[place] = judge.heard(body, place, parts, sent_ms)
             self.pending.append((place, (link, parts)))
+
+    def drop(self, number: int) -> None:
+        """A link is reset, and with it is lost what was under way: TCP loses nothing less."""
+        wire = self.wires.pop(number)
+        for place, link in zip(wire.ends, wire.ids):
+            if link:
+                self.pending.append((place, ev.LinkDown(link, ev.Ended.CLOSED)))
 
     def late(self, number: int, end: int) -> None:
         """What is in a queue waits while other things happen."""

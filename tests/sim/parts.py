@@ -39,12 +39,14 @@ class Parts(NamedTuple):
     links: tuple[int, ...]
 
 
-class Hole(Enum):
-    """Where a number was."""
+class Hole:
+    """Where a number was. (An Enum would do, but is slow.)"""
 
-    TIME = 0
-    TICK = 1
-    LINK = 2
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+
+
+HOLES = TIME, TICK, LINK = Hole(0), Hole(1), Hole(2)
 
 
 class Shape:
@@ -139,8 +141,8 @@ class _Taking:
     def _number(self, number: int) -> Any:
         if -LINKS < number < LINKS:
             return number
-        which = Hole.LINK if number < TICKS else Hole.TICK if number < TIMES else Hole.TIME
-        self.numbers[which.value].append(number)
+        which = LINK if number < TICKS else TICK if number < TIMES else TIME
+        self.numbers[which.kind].append(number)
         return which
 
 
@@ -167,12 +169,12 @@ class _Putting:
     """One thing under way."""
 
     def __init__(self, parts: Parts) -> None:
-        self.numbers = tuple(iter(parts[h.value + 1]) for h in Hole)
+        self.numbers = tuple(iter(parts[h.kind + 1]) for h in HOLES)
         self.seen: list[Any] = []
 
     def thing(self, shape: Any) -> Any:
         if type(shape) is not Shape:
-            return next(self.numbers[shape.value]) if type(shape) is Hole else shape
+            return next(self.numbers[shape.kind]) if type(shape) is Hole else shape
         if shape.whole is not None:
             return shape.whole
         kind, rest = shape.kind, shape.rest

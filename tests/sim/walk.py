@@ -1,10 +1,11 @@
 """Walks through every order of a few events in small worlds: `python3 -m tests.sim.walk`.
 
-From each world every move is made that the case allows: deliver the next message, let it be late or
-lost, let time pass; crash, start or stop a node, let its application fail, cut a link, heal it. The
-rarer ones have budgets. Worlds that are the same but for what time it is are walked once, so a case
-may be walked to its end. tests/sim/small.py says what a world is, and checks the S-promises after
-each move; from each world with nobody under way, all healed, it must also come to one best owner.
+From each world every move is made that the case allows: deliver the next message, let it be late,
+or lost with its link; let time pass; crash, start or stop a node, let its application fail; cut two
+nodes apart, or one from all; heal. All but deliver, time and heal are faults, and of those a case
+has only so many. Worlds that are the same but for what time it is are walked once, so a case may be
+walked to its end. After each move the S-promises are checked (judge.py); and from each world with
+nothing under way, once all is healed and no more happens, the best node must come to own alone.
 
 Deliveries to different nodes commute, and so do faults of one node with deliveries to another: so
 the node that comes first in order is served first, and faults of the others wait until no message
@@ -165,7 +166,7 @@ def moved(world: World, step: Step) -> World:
         case "deliver":
             move.deliver(*rest)
         case "drop":
-            move.take(*rest)
+            move.drop(rest[0])
         case "late":
             move.late(*rest)
         case "wait":
@@ -337,8 +338,7 @@ def walk(case: Case, depth: int = 10**9, seconds: float = 1e9) -> Walked:
 
 def walk_all(jobs: Iterable[tuple[Case, int, float]]) -> Iterator[Walked]:
     """Walk cases on all cores, each to a depth or for some seconds; yield what was found."""
-    # A new process each: what it remembers is then freed.
-    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
         for done in as_completed([pool.submit(walk, *job) for job in jobs]):
             yield done.result()
 
