@@ -115,16 +115,26 @@ def test_a_minority_of_one_serves_nothing(bed: Bed) -> None:
     assert cluster.eye.owners() == ["a"]
 
 
-def test_an_owner_frozen_for_longer_than_its_lease_answers_nothing_of_it(bed: Bed) -> None:
-    cluster = formed(bed, Lan(bed))
+@pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
+def test_an_owner_frozen_for_longer_than_its_lease_answers_nothing_of_it(
+    bed: Bed, hears: bool
+) -> None:
+    lan = Lan(bed)
+    cluster = formed(bed, lan)
+    if not hears:
+        lan.drop("a")  # so that on waking the first thing it sees is the client
     frozen_ms = cluster["a"].freeze()
     cluster.eye.served_everywhere("b", "bc", frozen_ms)
+    waiting_ms = cluster.eye.waiting_ms("a")
+    assert waiting_ms >= LEASE_MS - 2 * TICK_MS, "the client at a asks, and a is frozen"
     thawed_ms = cluster["a"].thaw()
+    if not hears:
+        until(lambda: ALONE in cluster["a"].status()["sentence"], "a says why it does not serve")
+        lan.undrop("a")
     cluster.eye.served_everywhere("a", "abc", thawed_ms)
     taken_ms = cluster["a"].log.wait("is taking over", thawed_ms).ms
-    # a was asked while frozen; on waking it first relays that to b, or waits for its takeover.
-    stale = [x for x in cluster.eye.facts("a", frozen_ms) if x.owner == "a"]
-    assert min(x.ended_ms for x in stale) >= taken_ms - TICK_MS
+    since = [x for x in cluster.eye.facts("a") if x.ended_ms >= thawed_ms and x.owner == "a"]
+    assert min(x.ended_ms for x in since) >= taken_ms - TICK_MS, "an answer of the old epoch"
     assert cluster.eye.owners() == ["a", "b", "a"]
     assert not cluster.eye.failed("bc")
 

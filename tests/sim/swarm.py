@@ -40,6 +40,12 @@ class Options:
     bad_us: int  # how long phase one takes
     faults: dict[str, float] = field(default_factory=dict)  # weight of each kind
 
+    @property
+    def one_electorate(self) -> bool:
+        """Whether all lists, however they differ, have the same entries."""
+        lists = [s.distributed.nodes.tiers for s in self.settings.values()]
+        return len({frozenset(p for tier in tiers for p in tier) for tiers in lists}) == 1
+
 
 def draw(rng: random.Random) -> Options:
     """Draw everything."""
