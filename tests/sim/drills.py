@@ -367,8 +367,8 @@ class Drills:
             self._keeps(owner)
             others = [h for h in self.nodes if h is not owner and self._lists_itself(h)]
             timeout_ms = self.settings.distributed.timeout_ms
-            # Two lists of other nodes need other majorities: then nothing is promised.
-            if self.options.majority and not self.options.one_electorate:
+            # Lists of other nodes need other majorities: then nothing is promised.
+            if not self._quorate(1) or (self.options.majority and not self.options.one_electorate):
                 return
             if timeout_ms is None or not others:
                 return
@@ -385,14 +385,16 @@ class Drills:
             self._keeps(self._owner())
 
     def _keeps(self, owner: Host) -> None:
-        """Rule 8: as long as all see a difference, the owner stays who it is."""
+        """Rule 8: as long as it sees a difference, the owner stays who it is."""
         for _ in range(40):
-            views = [h.node._view(self.cluster.local_ms(h)) for h in self.nodes if h.node]
-            if not all(v.mixed for v in views):
-                return
-            now = [h.key for h in self.serving]
-            self._must(safety.rule8_a_difference_moves_nothing(owner.key, now))
+            now_ms = self.cluster.local_ms(owner)
+            mixed = owner.node is not None and owner.node._view(now_ms).mixed
             self.cluster.run(100)
+            now = [h.key for h in self.serving]
+            if mixed:
+                self._must(safety.rule8_a_difference_moves_nothing(owner.key, now))
+            elif now != [owner.key]:
+                return
 
     def _lists_itself(self, host: Host) -> bool:
         return host.settings.distributed.nodes.tier(host.name) is not None
