@@ -64,9 +64,9 @@ def never_yields(*args: Any) -> bool:
 
 
 BUGS = [
-    (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 8),
-    (ownership.Ownership, "_new_epoch", old_epoch, "two-cold", "epochs: a@h begins 1 of a@h", 6),
-    (verdict, "_outranks", never_yields, "two-2", "L7: all is well, and a@h, b@h serves", 3),
+    (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 10),
+    (ownership.Ownership, "_new_epoch", old_epoch, "two-return", "epochs: a@h begins 1 of a@h", 4),
+    (verdict, "_outranks", never_yields, "two-2", "L7: all is well, and a@h, b@h serves", 4),
 ]
 
 

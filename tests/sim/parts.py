@@ -25,7 +25,7 @@ TIMES = NOW_MS // 2  # what is above is a time
 OLD_MS = 4_000  # no wait of the walked clusters is longer: of what is older only the order counts
 
 # What sets the rhythm of dials and answers, and nothing else: always as at the first.
-RHYTHM = {"_seed": 1, "turn": 0, "_answers": (0, 0)}
+RHYTHM = {"_seed": 1, "turn": 0, "_answers": (0, 0), "_sweep_ms": 0}
 AGES = {"age_ms", "uptime_ms"}
 LEAVES = {type(None), bool, str, bytes, float, FunctionType, NodeName, Address, Epoch}
 
