@@ -89,7 +89,7 @@ def assert_heal(seen: Seen, trio: Trio, before_ms: int) -> int:
     return max(settled_ms, other_ms)
 
 
-@pytest.mark.parametrize("order", map("".join, itertools.permutations(LABELS)))
+@pytest.mark.parametrize("order", ["".join(x) for x in itertools.permutations(LABELS)])
 def test_cold_start(trio: Trio, order: str) -> None:
     trio.stop(LABELS)
     with trio.seen(f"cold start: {', '.join(order)}", "", LABELS) as seen:
