@@ -112,6 +112,12 @@ class Seen:
         """It was not up in this time."""
         self._down.append(Span(node, from_ms, to_ms))
 
+    def stopped(self, node: str, stopped_ms: int, ready_ms: int) -> None:
+        """It stopped and was ready again: it was not up from its last fact before that on, since
+        systemd notes the moment only when the signal has been sent."""
+        facts = self.record.facts(node)
+        self.down(node, max(x.ended_ms for x in facts if x.ended_ms <= stopped_ms), ready_ms)
+
     def deaf(self, node: str, to_ms: int) -> None:
         """It did not hear the others until then: it may have owned as well."""
         self._deaf.append(Span(node, 0, to_ms))

@@ -74,14 +74,19 @@ class Tally:
         return sorted((x for x in self.asked if x.fact), key=lambda x: x.ended_ms)
 
     def _turns(self, facts: Sequence[Asked]) -> list[tuple[str, int]]:
-        """Return each owner and when its first fact of that turn came: to a request that was begun
-        in the turn before, or the first there is."""
+        """Return each owner and when its first fact of that turn came. For one that had a turn
+        before, that is to a request begun after that turn's end."""
         turns: list[tuple[str, int]] = []
-        for owner in self.owners:
-            since_ms = turns[-1][1] if turns else 0
+        for number, owner in enumerate(self.owners):
+            before = self.owners.rfind(owner, 0, number)
+            end_of_that = min(before + 1, number - 1)
+            since_ms = 0 if before < 0 else turns[end_of_that][1]
             came = [x.ended_ms for x in facts if x.owner == owner and x.began_ms >= since_ms]
-            if came:
-                turns.append((owner, min(came)))
+            if turns:
+                came = [ended_ms for ended_ms in came if ended_ms >= turns[-1][1]]
+            if not came:
+                break
+            turns.append((owner, min(came)))
         return turns
 
 

@@ -32,6 +32,9 @@ def test_one_owner_after_the_other_is_no_two() -> None:
     assert Tally("aba", MOVE + HELD + back).twofold() == []
     # Chosen by a before b began, and long on its way.
     assert Tally("ab", [*MOVE, Asked("c", 99, 560, "a: fact")]).twofold() == []
+    # Asked of a frozen a before b's first fact that was seen, and answered when it thawed.
+    thawed = [Asked("a", 490, 610, "a: fact"), *facts(("a", 620, 700))]
+    assert Tally("ba", [*MOVE[20:], *thawed]).twofold() == []
 
 
 def test_an_answer_out_of_its_turn_is_by_a_second_owner() -> None:

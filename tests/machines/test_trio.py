@@ -287,7 +287,7 @@ def test_an_upgrade_of_all_three(trio: Trio, newer: Path) -> None:
             run = trio.show(label, "InvocationID")
             trio.install(label, newer)
             assert trio.show(label, "InvocationID") != run
-            seen.down(label, trio.when_ms(label, "ActiveExit"), trio.ready_ms(label))
+            seen.stopped(label, trio.when_ms(label, "ActiveExit"), trio.ready_ms(label))
             until("all stand again", lambda: all(trio.stands(x) for x in LABELS))
         versions = trio.each(
             lambda label: "dpkg-query -W -f '${Version} ' chucky; chucky --version"
