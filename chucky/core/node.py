@@ -80,7 +80,7 @@ class Node:
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
             sentence = f"{name} is not in nodes: it is an observer, it relays and never owns"
-            self._emit(Report(Level.WARNING, sentence))
+            self._emit(Report(Level.WARNING, sentence, "observer"))
 
     # The surface.
 
@@ -230,7 +230,7 @@ class Node:
         if differing and differing != self._differing.get(name):
             how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
             sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
-            self._emit(Report(Level.WARNING, sentence))
+            self._emit(Report(Level.WARNING, sentence, "config", name))
         self._differing[name] = differing
 
     def _name_taken(self, address: Address) -> None:

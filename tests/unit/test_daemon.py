@@ -13,7 +13,6 @@ import pytest
 from chucky import cookie, daemon_reload
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
-from chucky.daemon import _say as daemon_say
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY
 from chucky.names import NodeName
@@ -101,9 +100,3 @@ def test_a_reload_takes_the_cookie_file_that_it_read() -> None:
     taken, kept = daemon_reload.merge(running, read)
     assert taken.node.cookie_file == "/other"
     assert kept == ("distributed.timeout",)
-
-
-def test_a_peers_words_cannot_add_lines_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="chucky"):
-        daemon_say(logging.INFO, "timeout is 1 here and 2\nApplication is started on x@y there")
-    assert [r.getMessage().count("\n") for r in caplog.records] == [0]
