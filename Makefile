@@ -1,7 +1,7 @@
 # Each target does its own set-up; on a fresh Debian it needs python3 >= 3.11 and a way to PyPI.
 VENV = .venv
 RUN = $(VENV)/bin/python -m
-PACKED = chucky debian etc systemd facts.txt setup.py LICENSE README.md
+PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
 .PHONY: demo test check sim scenarios lan machines deb clean
 
