@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim scenarios lan machines deb clean
+.PHONY: demo test check sim scenarios lan machines deb package-check clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -32,6 +32,9 @@ machines: $(VENV)/test.stamp chucky.deb
 	@$(RUN) pytest tests/machines
 
 deb: chucky.deb
+
+package-check:
+	@tests/package_check.sh
 
 clean:
 	rm -rf $(VENV) chucky.deb .pytest_cache .mypy_cache .ruff_cache .hypothesis

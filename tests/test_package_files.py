@@ -201,3 +201,10 @@ def test_each_test_of_the_package_is_there() -> None:
     scripts = {path.name for path in (TOP / "debian/tests").iterdir()} - {"control"}
     assert named == scripts
     assert all(os.access(TOP / "debian/tests" / name, os.X_OK) for name in scripts)
+
+
+def test_each_override_of_lintian_is_explained() -> None:
+    (path,) = (TOP / "debian").glob("*lintian-overrides")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    tags = [number for number, line in enumerate(lines) if line[:1] not in ("", "#")]
+    assert tags and all(number and lines[number - 1].startswith("# ") for number in tags)
