@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim scenarios lan machines deb package-check clean
+.PHONY: demo test check sim walk scenarios lan machines deb package-check clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -19,6 +19,10 @@ sim: SEEDS = 1000
 sim: FIRST = 0
 sim: $(VENV)/demo.stamp
 	@$(RUN) tests.sim.run --seeds $(SEEDS) --first $(FIRST)
+
+walk: SECONDS = 300
+walk: $(VENV)/demo.stamp
+	@$(RUN) tests.sim.walk --seconds $(SECONDS)
 
 # REWRITE=1 writes the traces of tests/scenarios anew, where every `expect` line holds.
 scenarios: export REWRITE := $(REWRITE)

@@ -1,4 +1,4 @@
-"""Reads node.toml into `Settings`: every check, every message.
+"""Reads node.toml into `Settings`: every check of a key by itself, and every message of it.
 
 `_SECTIONS` below is the file's grammar: one reader for each key. A reader takes the value that TOML
 gave and returns the setting, or raises `_Wrong` with what it got and what it wants.
@@ -9,7 +9,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
@@ -18,6 +18,8 @@ from typing import Any
 
 import tomli
 
+from chucky.config_checks import problems as joint_problems
+from chucky.config_checks import repeated, warnings
 from chucky.errors import ConfigError, NodeNameError
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
@@ -86,15 +88,16 @@ def parse(text: str, where: str = "node.toml") -> tuple[Settings, tuple[str, ...
     sections = {name: _section(name, document.pop(name, {}), problems) for name in _SECTIONS}
     problems += (_stranger(name, value) for name, value in document.items())
     settings = Settings(**sections)
-    d = settings.distributed
-    synced = (*d.sync_nodes_mandatory, *d.sync_nodes_optional)
+    # A wrong key stands at its default here: nothing is to be said of what it was compared with.
+    wrong = {problem.partition(": ")[0] for problem in problems}
     problems += (
-        f"distributed.sync_nodes_optional: {complaint}"
-        for complaint in _repeated(synced, "each node in one of the two sync lists")
+        f"{keys[0]}: {complaint}"
+        for keys, complaint in joint_problems(settings)
+        if not wrong & set(keys)
     )
     if problems:
         raise ConfigError(where, tuple(problems))
-    return settings, tuple(_warnings(settings))
+    return settings, tuple(warnings(settings))
 
 
 def peer_addresses(entry: str, first_port: int) -> tuple[Address, ...]:
@@ -167,27 +170,6 @@ def _syntax(error: str, text: str) -> str:
         return "got a number of more than 4300 digits, want a smaller one"
     line = parts["line"] or text.rstrip().count("\n") + 1
     return f"line {line}: {parts['what'][:200]}; a line is [section], key = value or # comment"
-
-
-def _warnings(settings: Settings) -> Iterator[str]:
-    timeout_ms, hold_ms = settings.distributed.timeout_ms, settings.facts.hold_ms
-    if timeout_ms is None:
-        return
-    if 0 < hold_ms < timeout_ms:
-        yield (
-            f"facts.hold: {hold_ms} is below distributed.timeout, {timeout_ms}: requests are given"
-            " up before a failover can answer them; 0 waits long enough"
-        )
-    if timeout_ms == 0 and settings.distributed.quorum == "reachable":
-        yield (
-            'distributed.timeout: 0 with quorum "reachable": each short cut of the network makes'
-            " two owners; 1000 or more rides it out"
-        )
-    if timeout_ms < settings.tick_time_ms:
-        yield (
-            f"distributed.timeout: {timeout_ms} is below the tick time, {settings.tick_time_ms}"
-            " (4 x node.tick): from a node cut off or frozen the application moves after that"
-        )
 
 
 def _show(value: object, depth: int = 0) -> str:
@@ -289,18 +271,6 @@ def _tier(value: object) -> tuple[NodePattern, ...]:
     return tuple(_PATTERNS(value if isinstance(value, list) else [value]))
 
 
-def _repeated(patterns: Iterable[NodePattern], want: str = "each node once") -> Iterator[str]:
-    """Yield a complaint for each entry that can stand for the node of an earlier one: `a` twice,
-    and `a` beside `a@h`."""
-    seen: dict[str, dict[str, NodePattern]] = {}
-    for pattern in patterns:
-        hosts = seen.setdefault(pattern.name, {})
-        same = {"", pattern.host} & hosts.keys() if pattern.host else hosts.keys()
-        if same:
-            yield f'got "{pattern}" beside "{hosts[min(same)]}", want {want}'
-        hosts[pattern.host] = pattern
-
-
 def _nodes(value: object) -> PriorityList:
     if value == []:
         raise _wrong(value, "at least one name")
@@ -343,8 +313,8 @@ def _is_host(text: str) -> bool:
 
 
 _PATTERNS = _list(_pattern, "names as a or a@manticore")
-_TIERS = _list(_tier, "names and lists of names", lambda tiers: _repeated(chain(*tiers)))
-_SYNC_NODES = _list(_pattern, "names as a or a@manticore", _repeated)
+_TIERS = _list(_tier, "names and lists of names", lambda tiers: repeated(chain(*tiers)))
+_SYNC_NODES = _list(_pattern, "names as a or a@manticore", repeated)
 _PATH = _text(
     lambda text: text[:1] == "/" != text[-1:] and text.isprintable(), "the absolute path of a file"
 )
@@ -359,10 +329,7 @@ _DISTRIBUTED: dict[str, Reader] = {
     "sync_nodes_mandatory": _SYNC_NODES,
     "sync_nodes_optional": _SYNC_NODES,
     "sync_nodes_timeout": _time(1, inf=True),
-    "quorum": _text(
-        lambda text: text == "reachable",
-        '"reachable"; "majority" is not built yet in this version, use "reachable"',
-    ),
+    "quorum": _text(lambda text: text in ("reachable", "majority"), '"reachable" or "majority"'),
     "takeover": _value(lambda value: isinstance(value, bool), "true or false"),
     "takeover_delay": _time(0),
 }

@@ -65,6 +65,33 @@ def config(timeout_ms: int) -> str:
     )
 
 
+def dying_with_us() -> list[str]:
+    """Return what to put before a command, so that it ends with this process, however this ends.
+
+    The kernel kills it when its parent dies, but only from the moment on that setpriv asks for it:
+    so the shell after that looks whether the parent is still this process.
+    """
+    alive = 'test "$PPID" = "$0" && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", alive, str(os.getpid())]
+
+
+def waited_ns(*pids: int) -> dict[int, int]:
+    """Return how long each thread of these processes was ready to run in its life and waited for a
+    processor, by thread, and as 0 for how long the host of this machine ran others on them.
+
+    From one moment to another, the sum of it is the most that a busy machine can have cost.
+    """
+    with open("/proc/stat", encoding="ascii") as stat:
+        waited = {0: int(stat.readline().split()[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")}
+    for pid in pids:
+        tasks = f"/proc/{pid}/task"
+        with contextlib.suppress(OSError):  # it, or one of its threads, has just ended
+            for thread in os.listdir(tasks):
+                words = Path(tasks, thread, "schedstat").read_text(encoding="ascii").split()
+                waited[int(thread)] = int(words[1])
+    return waited
+
+
 def _facts_file() -> str:
     """Return the installed facts file, or that of the source tree."""
     candidates = [Settings().facts.file, str(_PACKAGE.with_name("facts.txt"))]
@@ -142,7 +169,7 @@ class Node:
         self._was_told_to_end = False
         self._process = subprocess.Popen(
             [
-                "setpriv", "--pdeathsig", "KILL", "--",  # it dies with the demo, however that dies
+                *dying_with_us(),
                 sys.executable, "-m", "chucky.daemon", self.name, "--config", str(self._config),
                 "--cookie-file", str(self._directory / "cookie"), "--host", HOST,
                 "--runtime-dir", str(self._directory),
@@ -162,6 +189,12 @@ class Node:
         moment_ms = clock_ms()
         self._process.send_signal(number)
         return moment_ms
+
+    @property
+    def pid(self) -> int:
+        """Its process, which was started and not reaped."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_up(self) -> bool:

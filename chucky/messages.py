@@ -1,11 +1,11 @@
-"""What travels between nodes: frozen values, each sent whole, each idempotent.
+"""What travels between nodes: values, each sent whole, each idempotent.
 
 A field may be added at the end of a class with a default; the codec lets an older node skip it.
 Ages and uptimes are milliseconds at the moment of sending. A node never sends its clock.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from chucky.names import Address, NodeName
 
@@ -16,8 +16,7 @@ MAX_NODES = 64
 MAX_ADDRESSES = 16
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Epoch:
+class Epoch(NamedTuple):
     """The number of an ownership and its node; each new ownership has a higher one."""
 
     number: int
@@ -36,8 +35,7 @@ class End(IntEnum):
     RELEASED = 3  # the owner stopped in good order: no vacancy
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(NamedTuple):
     """The last sign of life of an ownership, numbered by its owner's own tick (design rule 3)."""
 
     epoch: Epoch
@@ -57,8 +55,7 @@ class Holds(IntEnum):
     NAMING = 2  # has stopped, and waits for the successor it named
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """A holder that the sender of a Status hears directly."""
 
     epoch: Epoch  # with STARTING the epoch it starts, with NAMING the one it had
@@ -68,8 +65,7 @@ class Heard:
     age_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(NamedTuple):
     """The owner stopped serving `epoch` and names who is to serve next (design rule 5)."""
 
     epoch: Epoch
@@ -78,8 +74,7 @@ class Naming:
     ready_tick: int  # the successor's tick that said it was ready
 
 
-@dataclass(frozen=True, slots=True)
-class Backing:
+class Backing(NamedTuple):
     """The sender promised its vote to this claim, as of the claimant's tick (design rule 7)."""
 
     holder: NodeName
@@ -88,8 +83,7 @@ class Backing:
     tick: int
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """All that a node says about ownership; sent on link-up, on change and with every tick."""
 
     tick: int  # numbers the sender's Statuses; grows by at least one each
@@ -111,16 +105,14 @@ class Status:
     backing: Backing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A node that the sender has a link with, and where others can dial it."""
 
     name: NodeName
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """Who the sender is, beyond its name; sent first on a link and again when it changes."""
 
     version: str
@@ -131,31 +123,27 @@ class Hello:
     members: tuple[Member, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NameTaken:
+class NameTaken(NamedTuple):
     """The last message on a link: another live node has your name (design rule 10)."""
 
     address: Address  # the first's
 
 
-@dataclass(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(NamedTuple):
     """The last message on a link: the sender leaves in good order."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Wants `count` facts; `hops` more relays may pass it on."""
+class Ask(NamedTuple):
+    """Wants so many facts; `hops` more relays may pass it on."""
 
     request: int
-    count: int
+    wanted: int
     hops: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The facts of one Ask and the epoch they were chosen in; none when nobody could be asked."""
 
     request: int
@@ -166,8 +154,7 @@ class Answer:
 Message = Status | Hello | NameTaken | Goodbye | Ask | Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Beacon:
+class Beacon(NamedTuple):
     """The datagram "I am here": a hint, never trusted, never on a link."""
 
     name: NodeName

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chucky.errors import NodeNameError
 
@@ -12,8 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class NodeName:
+class NodeName(NamedTuple):
     """One node's name. Ordered by name, then host: the tie-break among equals."""
 
     name: str
@@ -56,8 +56,7 @@ class NodePattern:
         return self.name == node.name and self.host in ("", node.host)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
+class Address(NamedTuple):
     """Where a socket is: a numeric host (`10.0.0.1`, `fe80::1%eth0`) or a host name, and a port."""
 
     host: str

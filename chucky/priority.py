@@ -1,6 +1,6 @@
 """The priority list: ordered tiers of nodes; nodes of one tier rank by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chucky.names import NodeName, NodePattern
 
@@ -12,6 +12,15 @@ class PriorityList:
     """`["a", ["b", "c"]]` as tiers: ((a,), (b, c)). The first tier is the best."""
 
     tiers: tuple[tuple[NodePattern, ...], ...]
+    # A verdict asks for a dozen tiers, so the patterns lie ready by the name before the @.
+    _by_name: dict[str, list[tuple[int, NodePattern]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        for number, patterns in enumerate(self.tiers):
+            for pattern in patterns:
+                self._by_name.setdefault(pattern.name, []).append((number, pattern))
 
     @property
     def size(self) -> int:
@@ -20,8 +29,8 @@ class PriorityList:
 
     def tier(self, node: NodeName) -> int | None:
         """Return the node's tier, 0 for the best, or None when it is not listed."""
-        for number, patterns in enumerate(self.tiers):
-            if any(pattern.matches(node) for pattern in patterns):
+        for number, pattern in self._by_name.get(node.name, ()):
+            if pattern.host in ("", node.host):
                 return number
         return None
 

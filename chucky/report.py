@@ -24,6 +24,7 @@ def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, An
         "since": began.isoformat(timespec="milliseconds"),
         "synced": snapshot.synced,
         "quorum": settings.distributed.quorum,
+        "quorate": snapshot.quorate,
         "nodes": [_node(state) for state in snapshot.nodes],
     }
 

@@ -10,9 +10,10 @@ import pytest
 
 from chucky import cli, config, report
 from chucky.daemon_options import parse_options
-from chucky.errors import ConfigError
+from chucky.names import NodeName
 from chucky.settings import Settings
 from tests.lan.test_demo import two_at_once
+from tests.sim.cluster import Cluster
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -103,12 +104,16 @@ def test_a_word_shown_is_a_key_or_known(word: str) -> None:
     assert word in SECTIONS or word in OTHER_WORDS | known_commands()
 
 
-def test_majority_is_refused_and_reachable_is_not() -> None:
-    shown = [s for s in spans() if s.startswith("quorum = ")]
-    assert sorted(shown) == ['quorum = "majority"', 'quorum = "reachable"']
-    config.parse('[distributed]\nquorum = "reachable"')
-    with pytest.raises(ConfigError, match="not built"):
-        config.parse('[distributed]\nquorum = "majority"')
+def test_majority_is_shown_and_its_sentence_is_what_status_says() -> None:
+    (shown,) = (text for text in blocks("toml") if "majority" in text)
+    d = config.parse(shown)[0].distributed
+    assert (d.quorum, d.nodes.size) == ("majority", 3)
+    cluster = Cluster(Settings(d), "a")
+    cluster.hosts["a"].name = NodeName("a", "alpha")
+    cluster.start("a")
+    cluster.run(1000)
+    (sentence,) = (s for s in spans() if s.startswith("no majority"))
+    assert cluster.snapshot("a").sentence == f"standby; {sentence}"
 
 
 # -- what is printed

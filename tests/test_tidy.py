@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "chucky"
 # 3 is where they meet: what its jobs share is `report`, and a larger job has several modules, named
 # daemon_*, cli_* or demo_*. The version is a value; the rest of __init__ is from below.
 FLOORS: dict[int, set[str]] = {
-    0: {"__version__", "errors", "names", "priority", "settings", "messages"},
+    0: {"__version__", "errors", "names", "priority", "settings", "config_checks", "messages"},
     1: {"config", "cookie", "facts", "client", "wire", "core"},
     2: {"net"},
     3: {"__init__", "__main__", "daemon", "cli", "demo", "report"},

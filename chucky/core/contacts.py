@@ -4,7 +4,7 @@ What a beacon says is a hint that costs at most a few dials: contacts that never
 are few, forgotten soon, and dialled a few at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from chucky.core.events import Ended
@@ -71,6 +71,7 @@ class Contacts:
         self._configured: dict[Address, Contact] = {}
         self._dials: dict[int, Contact] = {}
         self._last_link = 0
+        self._sweep_ms = 0  # no contact can be due to be forgotten before
 
     def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
         """A beacon says that this node is there; dial it now unless that was done just now."""
@@ -122,10 +123,12 @@ class Contacts:
     def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
         """The link with this node is gone; dial it at once when it did not say goodbye."""
         contact = self._named.get(name)
-        if contact is not None and contact.dial is None:
+        if contact is None:
+            return
+        contact.seen_ms = now_ms
+        if contact.dial is None:
             contact.next_ms = now_ms if at_once else now_ms + NOBODY_THERE_MS
             contact.turn = 0
-            contact.seen_ms = now_ms
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
         """A dial failed; return whose it was."""
@@ -152,8 +155,9 @@ class Contacts:
             else:
                 contact.addresses = [a for a in contact.addresses if a != contact.dial_address]
 
-    def due(self, linked: set[NodeName], now_ms: int) -> Iterator[tuple[int, Address]]:
-        """Yield the dials that are due, as (new link id, address); they count as begun."""
+    def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
+        """Begin the dials that are due; return them as (new link id, address)."""
+        begun: list[tuple[int, Address]] = []
         unproven = self._unproven_dials()
         for contact in self._idle(linked):
             if contact.next_ms > now_ms:
@@ -162,7 +166,8 @@ class Contacts:
                 if unproven >= MAX_UNPROVEN_DIALS:
                     continue
                 unproven += 1
-            yield self.dial(contact, now_ms)
+            begun.append(self.dial(contact, now_ms))
+        return begun
 
     def dial(self, contact: Contact, now_ms: int) -> tuple[int, Address]:
         """Begin a dial of this contact and return (link id, address)."""
@@ -177,24 +182,29 @@ class Contacts:
         """Return whether this id is a dial under way."""
         return link in self._dials
 
-    def deadline(self, linked: set[NodeName]) -> int | None:
+    def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
-        full = self._unproven_dials() >= MAX_UNPROVEN_DIALS  # a dial that ends is an event
-        idle = (c.next_ms for c in self._idle(linked) if not (full and c.unproven))
-        return min(idle, default=None)
+        idle = self._idle(linked)
+        if self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
+            idle = [c for c in idle if not c.unproven]
+        return min([c.next_ms for c in idle], default=None)
 
-    def forget_strangers(self, linked: set[NodeName], now_ms: int) -> list[NodeName]:
+    def forget_strangers(self, linked: Container[NodeName], now_ms: int) -> list[NodeName]:
         """Drop silent contacts that never proved themselves, and unlisted ones long gone; return
         the names dropped."""
-        dropped = []
+        dropped: list[NodeName] = []
+        if now_ms < self._sweep_ms:
+            return dropped
+        self._sweep_ms = now_ms + UNPROVEN_MS  # for what comes from now on
         for name, contact in list(self._named.items()):
+            if name in linked or (contact.proven and contact.listed):
+                continue
             limit_ms = UNLISTED_MS if contact.proven else UNPROVEN_MS
-            if name in linked:
-                contact.seen_ms = now_ms
-            elif now_ms - contact.seen_ms >= limit_ms and contact.dial is None:
-                if not contact.proven or not contact.listed:
-                    del self._named[name]
-                    dropped.append(name)
+            if now_ms - contact.seen_ms < limit_ms or contact.dial is not None:
+                self._sweep_ms = min(self._sweep_ms, contact.seen_ms + limit_ms)
+            else:
+                del self._named[name]
+                dropped.append(name)
         return dropped
 
     def addresses(self, name: NodeName) -> tuple[Address, ...]:
@@ -206,16 +216,23 @@ class Contacts:
         """Return all nodes known."""
         return tuple(self._named)
 
-    def _idle(self, linked: set[NodeName]) -> Iterator[Contact]:
-        for contact in (*self._named.values(), *self._configured.values()):
-            if contact.dial is None and contact.addresses and contact.name not in linked:
-                # A configured address whose node is known is dialled under that node's name.
-                known = self._named.get(contact.name) if contact.name else None
-                if known is None or known is contact or contact.addresses[0] not in known.addresses:
-                    yield contact
+    def _idle(self, linked: Container[NodeName]) -> list[Contact]:
+        return [
+            contact
+            for contact in (*self._named.values(), *self._configured.values())
+            if contact.dial is None
+            and contact.name not in linked
+            and contact.addresses
+            and self._is_its_own(contact)
+        ]
+
+    def _is_its_own(self, contact: Contact) -> bool:
+        """A configured address whose node is known is dialled under that node's name."""
+        known = self._named.get(contact.name) if contact.name else None
+        return known is None or known is contact or contact.addresses[0] not in known.addresses
 
     def _unproven_dials(self) -> int:
-        return sum(c.unproven for c in self._dials.values())
+        return sum([c.unproven for c in self._dials.values()])
 
     def _has_room(self) -> bool:
         return sum(not c.proven for c in self._named.values()) < MAX_UNPROVEN

@@ -114,7 +114,7 @@ class Membership:
 
     def by_id(self, link: int) -> Link | None:
         """Return the link in use with this id."""
-        return next((known for known in self.links.values() if known.id == link), None)
+        return next(iter([known for known in self.links.values() if known.id == link]), None)
 
     def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> None:
         """Take a hint: a node may be there. Answer when it asks."""
@@ -343,9 +343,9 @@ class Membership:
         for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
-        for name in self.contacts.forget_strangers(set(self.links), now_ms):
+        for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
-        for id, address in list(self.contacts.due(set(self.links), now_ms)):
+        for id, address in self.contacts.due(self.links, now_ms):
             self.look.handshake_began(id, now_ms)
             self.emit(Dial(id, address))
         everyone = (*self.links.values(), *self._newcomers.values())
@@ -395,6 +395,6 @@ class Membership:
         """Yield each time at which settle has something to do."""
         for link in (*self.links.values(), *self._newcomers.values()):
             yield link.alive_ms + self.settings.tick_time_ms
-        dial_ms = self.contacts.deadline(set(self.links))
+        dial_ms = self.contacts.deadline(self.links)
         if dial_ms is not None:
             yield dial_ms

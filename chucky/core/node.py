@@ -9,40 +9,29 @@ peer sends. `settings.node.port` must be the port that links are really accepted
 one clock of the caller's that never goes back and counts time asleep.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import assert_never
 
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
-from chucky.core.actions import (
-    Action,
-    Announce,
-    Close,
-    Exit,
-    Level,
-    Report,
-    Send,
-)  # fmt: skip
+from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send
 from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
+from chucky.core.differences import Differences
 from chucky.core.lease import Lease
-from chucky.core.membership import TOLD_TEXT, Link, Membership
+from chucky.core.membership import Link, Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
-from chucky.core.snapshot import Snapshot
+from chucky.core.snapshot import Route, Snapshot
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
-from chucky.core.view import DownView, PeerView, View, holders
+from chucky.core.view import DownView, PeerView, View
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import (
-    Goodbye,
-    Hello,
-    Holds,
-    NameTaken,
-    Status,
-)  # fmt: skip
+from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
+
+# What of a Status is neither an age nor the number of a tick, as far as the fields stand together.
+_DIGEST, _SIGNS = Status._fields.index("digest"), Status._fields.index("signs")
 
 MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
 
@@ -71,12 +60,14 @@ class Node:
         if d.quorum == "majority":
             assert d.timeout_ms is not None
             self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
-        self._own = Ownership(name, incarnation, d.application, self._lease, self._emit)
+        self._own = Ownership(
+            name, incarnation, d.application, self._lease, settings.tick_time_ms, self._emit
+        )
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
         self._connects = Connects(self._members, self._emit)
-        self._differing: dict[NodeName, tuple[str, ...]] = {}
+        self._differences = Differences(self._emit)
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
             sentence = f"{name} is not in nodes: it is an observer, it relays and never owns"
@@ -122,11 +113,23 @@ class Node:
         if self._lease is not None:
             yield from self._lease.deadlines(self._stepped_ms)
 
+    @property
+    def running(self) -> Epoch | None:
+        """The epoch under which the application runs here."""
+        return self._own.running
+
+    @property
+    def route(self) -> Route:
+        """The part of the snapshot that says where a request is answered, for a tenth of it."""
+        return snapshots.route(
+            self._settings, self._members, self._own, self._look, self._stepped_ms
+        )
+
     def snapshot(self) -> Snapshot:
         """Return what this node believes, as of its last step."""
         return snapshots.take(
             self._settings, self._members, self._own, self._sync, self._look,
-            self._differing, self._stepped_ms,
+            self._differences.keys, self._stepped_ms,
         )  # fmt: skip
 
     # Folding events.
@@ -185,7 +188,7 @@ class Node:
                 self._members.hello(id, message, now_ms)
                 link = self._members.by_id(id)
                 if link is not None:
-                    self._compare(link.name, message)
+                    self._differences.compare(link.name, message, self._settings)
             case NameTaken(address):
                 self._name_taken(address)
             case Goodbye():
@@ -208,7 +211,7 @@ class Node:
                 continue
             if sign.epoch == own.running:
                 # An earlier start of this node had this very epoch: go on above it.
-                own.heard_of(dataclasses.replace(sign.epoch, number=sign.epoch.number + 1))
+                own.heard_of(Epoch(sign.epoch.number + 1, sign.epoch.node))
             else:
                 records.merge(sign, now_ms)
         for heard in status.hears:
@@ -221,17 +224,7 @@ class Node:
         if heard and link.status is not None and link.status.running is not None:
             self._own.records.ended(link.status.running, self._stepped_ms)
         self._greeted.discard(link.id)
-        self._differing.pop(link.name, None)
-
-    def _compare(self, name: NodeName, hello: Hello) -> None:
-        """Rule 8: say which key differs, and how."""
-        theirs, mine = dict(hello.shared), {k: v[:TOLD_TEXT] for k, v in self._settings.shared}
-        differing = tuple(key for key in mine if theirs.get(key) != mine[key])
-        if differing and differing != self._differing.get(name):
-            how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
-            sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
-            self._emit(Report(Level.WARNING, sentence, "config", name))
-        self._differing[name] = differing
+        self._differences.forget(link.name)
 
     def _name_taken(self, address: Address) -> None:
         self._own.give_up()
@@ -248,7 +241,9 @@ class Node:
         if now_ms >= self._next_announce_ms:
             self._next_announce_ms = now_ms + self._announce_wait_ms()
             self._emit(Announce(asks=False))
-        missing = self._sync.settle(self._formed(), not self._look.over(now_ms), now_ms)
+        looking = not self._look.over(now_ms)
+        synced = self._sync.synced
+        missing = None if synced else self._sync.settle(self._formed(), looking, now_ms)
         if missing is not None:
             names = ", ".join(map(str, missing.nodes))
             self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
@@ -281,12 +276,9 @@ class Node:
             view = self._view(now_ms)
             if self._lease is not None:
                 self._lease.settle(claimants(view, self._lease.claim), now_ms)
-                lease = self._lease.view(view.nodes.size, now_ms)
-                view = dataclasses.replace(view, lease=lease)
-            alive = {h.epoch for h in holders(view) if h.holds is Holds.RUNNING}
-            if self._own.running is not None:
-                alive.add(self._own.running)
-            self._own.records.succeed(alive)
+                view.lease = self._lease.view(view.nodes.size, now_ms)
+            alive = [h.epoch for h in view.holders if h.holds is Holds.RUNNING]
+            self._own.records.succeed([*alive, self._own.running] if self._own.running else alive)
             if not self._own.apply(decide(view), self._members.tick + 1, now_ms):
                 return
         raise AssertionError("verdicts that undo each other")
@@ -312,12 +304,14 @@ class Node:
             highest=own.highest,
             running=own.running,
             starting=own.starting,
+            asked_tick=own.asked_tick,
+            asked_by_ms=own.asked_by_ms,
             naming=own.naming,
             naming_tick=own.naming_tick,
             ready_sent_ms=self._ready_sent_ms,
             records=tuple(own.records),
             peers=tuple(
-                PeerView(k.name, k.incarnation, k.status) for k in self._members.links.values()
+                [PeerView(k.name, k.incarnation, k.status) for k in self._members.links.values()]
             ),
             down={
                 name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
@@ -335,12 +329,13 @@ class Node:
         """Send our Status to every peer: when it changed, with each tick, on a new link."""
         links = self._members.links.values()
         status = self._status(now_ms)
-        said = dataclasses.replace(
-            status,
-            tick=0,
-            backing=status.backing and dataclasses.replace(status.backing, tick=0),
-            signs=tuple(dataclasses.replace(s, age_ms=0, tick=0) for s in status.signs),
-            hears=tuple(dataclasses.replace(h, age_ms=0) for h in status.hears),
+        backs, signs = status.backing, status.signs
+        said = (
+            status[_DIGEST:_SIGNS],
+            status.claim,
+            backs and (backs.holder, backs.incarnation, backs.claim),
+            [(s.epoch, s.incarnation, s.end, s.successor, s.successor_incarnation) for s in signs],
+            [(h.epoch, h.incarnation, h.holds, h.digest) for h in status.hears],
         )
         due = now_ms >= self._next_tick_ms
         if not due and said == self._said and all(k.id in self._greeted for k in links):
@@ -360,7 +355,7 @@ class Node:
             if now_ms - at_ms >= self._settings.tick_time_ms:
                 del self._ready_sent_ms[tick]
         for link in links:
-            self._emit(Send(link.id, dataclasses.replace(status, echo=link.echo)))
+            self._emit(Send(link.id, status._replace(echo=link.echo)))
 
     def _status(self, now_ms: int) -> Status:
         own = self._own

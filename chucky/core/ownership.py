@@ -18,7 +18,7 @@ from chucky.core.actions import (
 )  # fmt: skip
 from chucky.core.lease import Lease
 from chucky.core.vacancy import Records
-from chucky.core.verdict import (
+from chucky.core.verdicts import (
     Advance,
     Claim,
     GetReady,
@@ -27,10 +27,12 @@ from chucky.core.verdict import (
     Name,
     Release,
     Resume,
+    Run,
     Start,
     Succeed,
     Succeeded,
     Verdict,
+    Withdraw,
     Yield,
 )  # fmt: skip
 from chucky.messages import Epoch, Naming
@@ -62,6 +64,7 @@ class Ownership:
         incarnation: int,
         application: str,
         lease: Lease | None,
+        tick_time_ms: int,
         emit: Callable[[Action], None],
     ) -> None:
         self.me = me
@@ -71,6 +74,7 @@ class Ownership:
         self.highest: Epoch | None = None
         self.running: Epoch | None = None
         self.starting: Epoch | None = None
+        self.asked_tick = self.asked_by_ms = 0  # while the peers have yet to hear of `starting`
         self.naming: Naming | None = None
         self.naming_tick = 0
         self.ready: Epoch | None = None
@@ -81,6 +85,7 @@ class Ownership:
         self.prepared = False
         self.retry_ms: int | None = None
         self.trouble = ""  # why the application cannot run here
+        self._tick_time_ms = tick_time_ms
         self._emit = emit
         self._readying: Epoch | None = None
         self._cause = "start"  # of the last transition
@@ -126,14 +131,14 @@ class Ownership:
         row = TRANSITIONS[self.state][type(verdict)]
         if row.effect is None:
             return False
-        before = (self.state, self.running)
-        self._cause = row.cause
+        before = (self.state, self.running, self.asked_tick)
+        self._cause = row.cause or self._cause
         if row.sentence:
             words = {"me": self.me, "running": self.running, "verdict": verdict}
             self._report(row.level, row.sentence.format(**words), self.running)
         row.effect(self, verdict, tick, now_ms)
         claims = self.lease.claim if self.lease else 0
-        return (self.state, self.running) != before or claims != claimed
+        return (self.state, self.running, self.asked_tick) != before or claims != claimed
 
     # What the application did.
 
@@ -166,6 +171,7 @@ class Ownership:
             if self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
                 self._failures = 0
         self.running = self.starting = self.ready = self._readying = None
+        self.asked_tick = 0
         if self.lease:
             self.lease.withdraw()
         self.prepared = False
@@ -218,7 +224,20 @@ class Ownership:
             self.records.released(self.naming.epoch)
             self.naming = None
         self.starting = self._new_epoch()
+        if self.lease is None and isinstance(verdict, Start):
+            # A lease, or having been named, keeps all others away; else the peers have to hear.
+            self.asked_tick, self.asked_by_ms = tick, now_ms + self._tick_time_ms
+        else:
+            self._run(verdict, tick, now_ms)
+
+    def _run(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert self.starting is not None
+        self.asked_tick = 0
         self._emit(StartApplication(self.starting))
+
+    def _withdraw(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        self.starting = None
+        self.asked_tick = 0
 
     def _stop(self) -> Epoch:
         assert self.running is not None
@@ -232,7 +251,11 @@ class Ownership:
     def _claim(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert self.lease is not None and isinstance(verdict, Claim)
         self.lease.make_claim()
-        self.hold = Hold(verdict.lacks)
+        if now_ms < self.lease.free_from_ms:
+            why = "who has just started backs nobody for one timeout"
+            self.hold = Hold(why, self.lease.free_from_ms)
+        else:
+            self.hold = Hold(verdict.lacks)
 
     def _lapse(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         self.lapsed = self._stop()
@@ -282,7 +305,11 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
         Start: Row("", Level.INFO, Ownership._start, "start"),
         Succeed: Row("", Level.INFO, Ownership._start, "takeover"),
     },
-    State.STARTING: {Hold: _STAY},
+    State.STARTING: {
+        Hold: _STAY,
+        Run: Row("", Level.DEBUG, Ownership._run),
+        Withdraw: Row("", Level.DEBUG, Ownership._withdraw),
+    },
     State.OWNER: {
         Hold: _STAY,
         Name: Row(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chucky.core.membership import Link, Membership
 from chucky.core.ownership import Ownership
@@ -34,10 +35,21 @@ class Snapshot:
     owner: NodeName | None
     epoch: Epoch | None
     synced: bool
+    quorate: bool  # whether enough listed nodes are up here for one of them to own
     serve_until_ms: int | None  # when set, this node serves until then, on its own clock
     relay: int | None  # the link that requests go over: the owner's, or one that hears the owner
     highest: Epoch | None  # heard of
     nodes: tuple[NodeState, ...]
+
+
+class Route(NamedTuple):
+    """Who answers a request: this node itself until `serve_until_ms`, or whoever is at `relay`."""
+
+    owner: NodeName | None
+    epoch: Epoch | None
+    serve_until_ms: int | None
+    relay: int | None
+    highest: Epoch | None
 
 
 def phase(own: Ownership, sync: Sync, owned: bool) -> str:
@@ -65,20 +77,32 @@ def take(
     now_ms: int,
 ) -> Snapshot:
     """Return the snapshot at the time of the last step."""
-    owner, epoch, relay = _owner(settings, members, own)
+    owner, epoch, serve_until_ms, relay, highest = route(settings, members, own, look, now_ms)
     word = phase(own, sync, owner is not None and owner != own.me)
+    nodes = settings.distributed.nodes
+    here = sum(nodes.tier(name) is not None for name in (own.me, *members.links))
+    quorate = own.lease is None or here >= own.lease.view(nodes.size, now_ms).needed
     if look.goes_on and not sync.synced:
         sentence = "looking for other nodes"
     else:
-        sentence = _sentence(word, settings, own, sync, owner, epoch, now_ms)
+        lacks = "" if quorate else f"no majority: {here} of {nodes.size} listed nodes here"
+        sentence = _sentence(word, settings, own, sync, owner, epoch, lacks, now_ms)
     if members.refused:
         who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
         sentence = f"the cookie here is not that of {who}; {sentence}"
     return Snapshot(
-        own.me, word, sentence, owner, epoch, sync.synced,
-        _serve_until_ms(settings, own, look, now_ms),
-        relay, own.highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
+        own.me, word, sentence, owner, epoch, sync.synced, quorate,
+        serve_until_ms, relay, highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
     )  # fmt: skip
+
+
+def route(
+    settings: Settings, members: Membership, own: Ownership, look: Look, now_ms: int
+) -> Route:
+    """Return the route at the time of the last step."""
+    owner, epoch, relay = _owner(settings, members, own)
+    serve_until_ms = _serve_until_ms(settings, own, look, now_ms)
+    return Route(owner, epoch, serve_until_ms, relay, own.highest)
 
 
 def _serve_until_ms(settings: Settings, own: Ownership, look: Look, now_ms: int) -> int | None:
@@ -109,7 +133,7 @@ def _owner(
     found = direct or list(_heard_by_others(members, own.me))
     if not found:
         return None, None, None
-    epoch, link = min(found, key=lambda f: standing(f[0]))
+    epoch, link = found[0] if len(found) == 1 else min(found, key=lambda f: standing(f[0]))
     return epoch.node, epoch, link
 
 
@@ -128,6 +152,7 @@ def _sentence(
     sync: Sync,
     owner: NodeName | None,
     epoch: Epoch | None,
+    lacks: str,
     now_ms: int,
 ) -> str:
     until_ms = own.hold.until_ms
@@ -145,10 +170,13 @@ def _sentence(
         first = "observer, not in nodes"
     if owner is not None and epoch is not None:
         state = f"{owner} is the owner, epoch {epoch.number}"
+    elif lacks:
+        state = lacks  # whatever time is left: it is no wait that ends
     elif word == "vacant":
         state = f"no owner: {own.hold.why or 'starting'}{_left(until_ms, now_ms)}"
     else:
-        state = "no owner" + (f": {own.hold.why}" if own.hold.why else "")
+        why = own.hold.why
+        state = f"no owner: {why}{_left(until_ms, now_ms)}" if why else "no owner"
     trouble = f"; cannot run the application: {own.trouble}" if own.trouble else ""
     return f"{first}; {state}{trouble}"
 

@@ -105,7 +105,10 @@ class Records:
 
         One that stopped in good order is remembered: a slow peer may still say that it runs.
         """
-        for record in [r for r in self if alive and r.epoch < max(alive) and r.epoch not in alive]:
+        if not alive:
+            return
+        highest = max(alive)
+        for record in [r for r in self if r.epoch < highest and r.epoch not in alive]:
             if record.end >= End.NAMED:
                 record.end = End.RELEASED
             else:
@@ -117,19 +120,21 @@ class Records:
         Each age is told one ms short: what two clocks cut off would otherwise make a sign older
         with each report that comes back, since of a known one the oldest report counts.
         """
-        return tuple(
+        records = self._records
+        return tuple([
             Sign(
                 r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms - 1),
                 r.successor, r.successor_incarnation,
             )
-            for r in sorted(self, key=lambda r: r.epoch)
-        )  # fmt: skip
+            for r in (records[epoch] for epoch in sorted(records))
+        ])  # fmt: skip
 
     def _tidy(self, epoch: Epoch) -> None:
         """An owner that runs a new epoch does not run its former one."""
-        for other in [e for e in self._records if e.node == epoch.node and e < epoch]:
-            del self._records[other]
-        self._bound()
+        if len(self._records) > 1:
+            for other in [e for e in self._records if e.node == epoch.node and e < epoch]:
+                del self._records[other]
+            self._bound()
 
     def _bound(self) -> None:
         while len(self._records) > MAX_RECORDS:

@@ -5,108 +5,27 @@ lost, repeated or late Status makes a view older, never wrong. The rules are DES
 the numbers in the comments are theirs. The caller carries the verdict out and asks again.
 """
 
-from dataclasses import dataclass
-
 from chucky.core.vacancy import Record
-from chucky.core.view import PeerView, View, held, holders
+from chucky.core.verdicts import (
+    Advance,
+    Claim,
+    GetReady,
+    Hold,
+    Lapse,
+    Name,
+    Release,
+    Resume,
+    Run,
+    Start,
+    Succeed,
+    Succeeded,
+    Verdict,
+    Withdraw,
+    Yield,
+)  # fmt: skip
+from chucky.core.view import PeerView, View, held
 from chucky.messages import End, Epoch, Heard, Holds, Naming
 from chucky.names import NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Leave all as it is; `until_ms` is when time alone changes that."""
-
-    why: str = ""
-    until_ms: int | None = None
-    vacancy: bool = False  # the owner is lost, and its timeout runs
-
-
-@dataclass(frozen=True, slots=True)
-class GetReady:
-    """Be ready to succeed the owner of this epoch, and say so."""
-
-    epoch: Epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Ask for the backing of a majority, to hold the application when it is there."""
-
-    lacks: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """Stop: the lease ran out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Nobody holds the application, and this node is the one to start it."""
-
-    lost: NodeName | None = None  # whose loss this is: a failover
-
-
-@dataclass(frozen=True, slots=True)
-class Succeed:
-    """The owner named this node: start, as a takeover."""
-
-    old: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The named successor did not take it: the old owner starts again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """Stop serving and name the successor, which is ready."""
-
-    successor: NodeName
-    incarnation: int
-    ready_tick: int
-
-
-@dataclass(frozen=True, slots=True)
-class Yield:
-    """Stop: a better-standing owner runs."""
-
-    to: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """Go on under a new epoch, above the highest heard of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The named successor serves."""
-
-    by: NodeName
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Stop in good order, with nobody to hand over to."""
-
-
-Verdict = (
-    Hold
-    | GetReady
-    | Claim
-    | Lapse
-    | Start
-    | Succeed
-    | Resume
-    | Name
-    | Yield
-    | Advance
-    | Succeeded
-    | Release
-)
 
 
 def decide(view: View) -> Verdict:
@@ -116,7 +35,7 @@ def decide(view: View) -> Verdict:
     if view.naming is not None:
         return _as_yielding(view, view.naming)
     if view.starting is not None:
-        return Hold("starting")
+        return _as_starting(view, view.starting)
     return _as_standby(view)
 
 
@@ -137,7 +56,7 @@ def claimants(view: View, claim: int) -> list[PeerView]:
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
     if not view.leased:
         return Lapse()
-    others = list(holders(view))
+    others = view.holders
     rivals = [h for h in others if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not _outranks(view, epoch, rival):
@@ -170,7 +89,7 @@ def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
-    others = list(holders(view))
+    others = view.holders
     for other in others:
         if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
@@ -202,19 +121,35 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
     return view.now_ms >= silent_ms, silent_ms
 
 
+def _as_starting(view: View, epoch: Epoch) -> Verdict:
+    """S1: of two that start beside one peer the later one is told of the other, at the latest with
+    the echo that it waits for. Of two that hear of each other the better-standing goes on."""
+    if view.asked_tick == 0:
+        return Hold("starting")
+    rivals = view.holders
+    late = view.now_ms >= view.asked_by_ms
+    lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
+    if lost or (late and rivals) or view.listening or view.stop_by_ms is not None:
+        return Withdraw()
+    asked = all(p.status and p.status.echo >= view.asked_tick for p in view.peers)
+    if not rivals and (asked or late):
+        return Run()
+    return Hold("starting", view.asked_by_ms)
+
+
 def _as_standby(view: View) -> Verdict:
     if view.nodes.tier(view.me) is None or view.stop_by_ms is not None:
         return Hold()
     if not view.synced or view.listening:
         return Hold()
-    owned = any(h.holds is Holds.RUNNING for h in holders(view))
+    owned = any(h.holds is Holds.RUNNING for h in view.holders)
     for peer in view.peers:
         if not owned and peer.status is not None and _names_me(view, peer.status.naming):
             return _backed(view, Succeed(peer.name))
     for peer in view.peers:
         if peer.status is None:
             return Hold(f"waiting to hear what {peer.name} knows")
-    if any(True for _ in holders(view)):
+    if view.holders:
         return _beside_owner(view)
     if not view.able:
         return Hold()
@@ -232,7 +167,7 @@ def _names_me(view: View, naming: Naming | None) -> bool:
 def _beside_owner(view: View) -> Verdict:
     """An owner is heard: get ready to succeed it where that is due and nobody is more fit."""
     owners = [p for p in view.peers if p.status is not None and p.status.running is not None]
-    others = [h for h in holders(view) if h.holds is not Holds.RUNNING]
+    others = [h for h in view.holders if h.holds is not Holds.RUNNING]
     if len(owners) != 1 or others or not view.able:
         return Hold()
     owner = owners[0]

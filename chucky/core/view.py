@@ -1,7 +1,8 @@
 """What a node believes at one moment: all that a verdict depends on, as values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chucky.core.vacancy import Record
 from chucky.messages import End, Epoch, Heard, Holds, Naming, Status
@@ -9,8 +10,7 @@ from chucky.names import NodeName
 from chucky.priority import PriorityList
 
 
-@dataclass(frozen=True, slots=True)
-class PeerView:
+class PeerView(NamedTuple):
     """A peer that is up: who it is and the newest thing it said since its link came up."""
 
     name: NodeName
@@ -24,8 +24,7 @@ class PeerView:
         return s is not None and s.listed and s.synced and s.able and not s.stopping
 
 
-@dataclass(frozen=True, slots=True)
-class DownView:
+class DownView(NamedTuple):
     """A peer that was up: when it was last heard, and which incarnation is proven dead.
 
     `asked_by_ms` is set while a dial asks whether it lives (rule 4): until then that is open.
@@ -36,8 +35,7 @@ class DownView:
     asked_by_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseView:
+class LeaseView(NamedTuple):
     """How this node's claim stands, with quorum = "majority"."""
 
     until_ms: int | None  # None: no majority backs it
@@ -45,7 +43,9 @@ class LeaseView:
     needed: int
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, although nobody changes one: that would take eight times as long to make, and one is
+# made at every step.
+@dataclass(slots=True)
 class View:
     """All that a verdict depends on."""
 
@@ -73,7 +73,13 @@ class View:
     peers: tuple[PeerView, ...] = ()
     down: Mapping[NodeName, DownView] = field(default_factory=dict)
     lease: LeaseView | None = None  # None: quorum = "reachable"
+    asked_tick: int = 0  # of ours, that first told of `starting`; 0: nobody need echo it
+    asked_by_ms: int = 0  # when that no longer waits for an echo
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
+    holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up
+
+    def __post_init__(self) -> None:
+        self.holders = tuple(_holders(self))
 
     @property
     def leased(self) -> bool:
@@ -93,36 +99,45 @@ class View:
 
     def peer(self, name: NodeName) -> PeerView | None:
         """Return the peer of this name that is up."""
-        return next((p for p in self.peers if p.name == name), None)
+        for peer in self.peers:
+            if peer.name == name:
+                return peer
+        return None
 
 
-def holders(view: View) -> Iterator[Heard]:
-    """Yield everyone who holds the application, as heard directly or by a peer that is up.
+def _holders(view: View) -> list[Heard]:
+    """Return everyone who holds the application.
 
     What a peer says of itself outweighs what another one heard of it, unless that is of an epoch
     above all that the peer itself had heard of: then it is newer. What is known of the end of an
     ownership outweighs both.
     """
-    stopped = {(r.epoch, r.incarnation) for r in view.records if r.end >= End.NAMED}
-    direct = {p.name: p for p in view.peers if p.status is not None}
+    found = []
     for peer in view.peers:
-        if peer.status is None:
+        status = peer.status
+        if status is None:
             continue
-        own = held(peer.status)
+        own = held(status)
         if own is not None:
-            yield Heard(own[1], peer.incarnation, own[0], peer.status.digest, 0)
-        for heard in peer.status.hears:
-            if heard.holds is Holds.RUNNING and (heard.epoch, heard.incarnation) in stopped:
-                continue
-            itself = direct.get(heard.epoch.node)
-            if heard.epoch.node != view.me and (itself is None or _is_news(heard, itself)):
-                yield heard
+            found.append(Heard(own[1], peer.incarnation, own[0], status.digest, 0))
+        found += [h for h in status.hears if _counts(view, h)]
+    return found
 
 
-def _is_news(heard: Heard, of: PeerView) -> bool:
-    assert of.status is not None
-    highest = of.status.highest
-    return heard.incarnation == of.incarnation and (highest is None or heard.epoch > highest)
+def _counts(view: View, heard: Heard) -> bool:
+    """Whether what a peer heard of a holder is true as far as this node knows."""
+    if heard.epoch.node == view.me:
+        return False
+    if heard.holds is Holds.RUNNING:
+        for r in view.records:
+            if r.epoch == heard.epoch and r.incarnation == heard.incarnation:
+                if r.end >= End.NAMED:
+                    return False
+    itself = view.peer(heard.epoch.node)
+    if itself is None or itself.status is None:
+        return True
+    highest = itself.status.highest
+    return heard.incarnation == itself.incarnation and (highest is None or heard.epoch > highest)
 
 
 def held(status: Status) -> tuple[Holds, Epoch] | None:

@@ -179,7 +179,7 @@ class FactService:
 
     def answer_ask(self, link: int, ask: Ask) -> None:
         """A peer asks for facts: answer, or pass it on, or say that nobody can be asked."""
-        facts, epoch = self._choose(min(ask.count, ASK_FACTS))
+        facts, epoch = self._choose(min(ask.wanted, ASK_FACTS))
         route = self._route()
         if facts:
             self._send(link, Answer(ask.request, epoch, facts))
@@ -189,7 +189,7 @@ class FactService:
             self._number += 1
             self._passed[self._number] = _Passed(route.link, link, ask.request)
             hops = min(ask.hops, HOPS) - 1
-            self._send(route.link, Ask(self._number, min(ask.count, ASK_FACTS), hops))
+            self._send(route.link, Ask(self._number, min(ask.wanted, ASK_FACTS), hops))
         else:
             self._send(link, Answer(ask.request, None, ()))
 

@@ -1,4 +1,4 @@
-"""Messages as bytes and back, compiled once from the dataclasses in messages.py.
+"""Messages as bytes and back, compiled once from the NamedTuples in messages.py.
 
     message   tag (1 byte), then the fields in order
     int       below 248: itself; else 247+n (n = 1..8), then n bytes, big endian, none to spare
@@ -9,21 +9,19 @@
     X | None  0, or 1 and X
     tuple     (X, ...): count, then each; (X, Y): X, then Y
     NodeName  as a str, `a@manticore`
-    others    a nested dataclass: length, then its fields in order
+    others    a nested NamedTuple: length, then its fields in order
 
 So a class can grow at its end: what a newer node has appended is skipped, and what an older one
 does not send takes its default.
 """
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from chucky.errors import BadMessage, LocalProtocolError, NodeNameError
 from chucky.messages import (
@@ -129,10 +127,6 @@ def _int(limit: int) -> tuple[Writer, Reader]:
     return write, read
 
 
-def _write_bool(value: bool, out: bytearray) -> None:
-    out.append(value)
-
-
 def _read_bool(data: bytes, at: int) -> tuple[bool, int]:
     if at >= len(data) or data[at] > 1:
         raise BadMessage("want a 0 or a 1")
@@ -234,9 +228,7 @@ def _optional(inner: tuple[Writer, Reader]) -> tuple[Writer, Reader]:
 
     def read(data: bytes, at: int) -> tuple[Any, int]:
         present, at = _read_bool(data, at)
-        if not present:
-            return None, at
-        return read_inner(data, at)
+        return read_inner(data, at) if present else (None, at)
 
     return write, read
 
@@ -281,11 +273,12 @@ def _each(parts: list[tuple[Writer, Reader]]) -> tuple[Writer, Reader]:
 
 def _nested(kind: type[Any]) -> tuple[Writer, Reader]:
     body = Body(kind)
-    decode_body = lru_cache(maxsize=_CACHED)(body.decode) if kind is Epoch else body.decode
+    encode_body, decode_body = body.encode, body.decode
+    if kind is Epoch:
+        encode_body, decode_body = map(lru_cache(maxsize=_CACHED), (encode_body, decode_body))
 
     def write(value: Any, out: bytearray) -> None:
-        inner = bytearray()
-        body.write(value, inner)
+        inner = encode_body(value)
         _write_int(len(inner), out)
         out += inner
 
@@ -309,7 +302,7 @@ def _compile(hint: Any, limits: _Limits) -> tuple[Writer, Reader]:
             return _many(_compile(arguments[0], limits), limits.items)
         return _each([_compile(argument, limits) for argument in arguments])
     if hint is bool:
-        return _write_bool, _read_bool
+        return _write_int, _read_bool
     if hint is int:
         return _int(limits.number)
     if hint is str:
@@ -321,45 +314,62 @@ def _compile(hint: Any, limits: _Limits) -> tuple[Writer, Reader]:
     return _enum(hint) if issubclass(hint, IntEnum) else _nested(hint)
 
 
+def _by_byte(hint: Any) -> tuple[Any, ...]:
+    """Return the values that are told by one byte, by that byte: most fields hold one of them, and
+    a look into a tuple is much cheaper than a call."""
+    if isinstance(hint, types.UnionType):
+        return (None,)
+    if typing.get_origin(hint) is tuple:
+        return ((),) if typing.get_args(hint)[1:] == (...,) else ()
+    if issubclass(hint, IntEnum):
+        values = tuple(hint)
+        return values if list(values) == list(range(len(values))) else ()
+    return {bool: (False, True), int: tuple(range(_INLINE)), str: ("",), bytes: (b"",)}.get(
+        hint, ()
+    )
+
+
 class Body(Generic[T]):
-    """The fields of one dataclass as bytes, without a tag or length around them."""
+    """The fields of one NamedTuple as bytes, without a tag or length around them."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._kind = kind
+        self._kind: Callable[..., T] = kind
+        self._name = kind.__name__
         hints = typing.get_type_hints(kind)
-        self._writers: list[tuple[Callable[[T], Any], Writer]] = []
-        self._readers: list[tuple[Reader, Any]] = []
-        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-            limits = _LIMITS.get((kind, field.name), _Limits())
-            write, read = _compile(hints[field.name], limits)
-            self._writers.append((attrgetter(field.name), write))
-            self._readers.append((read, field.default))
+        parts = [_compile(hints[name], _LIMITS.get((kind, name), _Limits())) for name in hints]
+        self._writers = [write for write, _ in parts]
+        self._readers = [
+            (_by_byte(hint), len(_by_byte(hint)), read)
+            for hint, (_, read) in zip(hints.values(), parts, strict=True)
+        ]
+        defaults = kind._field_defaults  # type: ignore[attr-defined]
+        self._needed = len(hints) - len(defaults)  # those without a default come first
 
     def encode(self, value: T) -> bytes:
         """Return the fields as bytes. Raises LocalProtocolError for what cannot be sent."""
         out = bytearray()
-        self.write(value, out)
+        for write, field in zip(self._writers, cast(tuple[Any, ...], value), strict=True):
+            # What is 0, False, None or empty is a zero byte, of whatever kind it is.
+            if field:
+                write(field, out)
+            else:
+                out.append(0)
         return bytes(out)
-
-    def write(self, value: T, out: bytearray) -> None:
-        """Append what encode returns."""
-        for field, write in self._writers:
-            write(field(value), out)
 
     def decode(self, data: bytes) -> T:
         """Return the value; a field that is not there takes its default, what follows the last is
         skipped. Raises BadMessage."""
         at = 0
         size = len(data)
-        values = []
-        for read, default in self._readers:
-            if at < size:
-                value, at = read(data, at)
-                values.append(value)
-            elif default is dataclasses.MISSING:
-                raise BadMessage(f"{self._kind.__name__} is cut short")
-            else:
-                values.append(default)
+        values: list[Any] = []
+        for short, shorts, read in self._readers:
+            if at >= size:
+                if len(values) < self._needed:
+                    raise BadMessage(f"{self._name} is cut short")
+                break
+            first = data[at]
+            value, at = (short[first], at + 1) if first < shorts else read(data, at)
+            values.append(value)
         return self._kind(*values)
 
 

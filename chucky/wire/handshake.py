@@ -19,7 +19,7 @@ A refusal is not authenticated: it tells a person what to mend, and nothing else
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chucky.errors import BadMessage, HandshakeRefused, LocalProtocolError
 from chucky.names import NodeName
@@ -39,15 +39,13 @@ _NAME, _CHALLENGE, _PROOF, _ACK, _REFUSAL = b"N", b"C", b"P", b"A", b"R"
 Identity = tuple[NodeName, int]  # name and incarnation
 
 
-@dataclass(frozen=True, slots=True)
-class _Introduction:
+class _Introduction(NamedTuple):
     name: NodeName
     incarnation: int
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(NamedTuple):
     reason: str
     version: int  # of the refuser
 

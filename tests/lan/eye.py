@@ -67,6 +67,7 @@ class Record:
     """What became of the requests so far, and every check over it."""
 
     def __init__(self, asked: Iterable[Asked] = ()) -> None:
+        self.since_ms = 0  # a request begun before this counts for nothing
         self._asked = list(asked)
         self._grown = threading.Condition()
 
@@ -80,8 +81,8 @@ class Record:
         """Return the requests to these nodes (all, when none is named) begun since then."""
         with self._grown:
             asked = list(self._asked)
-        labels = set(nodes)
-        return [x for x in asked if x.began_ms >= after_ms and (not labels or x.node in labels)]
+        labels, from_ms = set(nodes), max(after_ms, self.since_ms)
+        return [x for x in asked if x.began_ms >= from_ms and (not labels or x.node in labels)]
 
     def facts(self, nodes: str | Iterable[str] = "", after_ms: int = 0) -> list[Asked]:
         """Return those of them that were answered."""

@@ -1,14 +1,21 @@
 """The bed itself: checks that can fail, and faults that do what they say."""
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from tests.lan.bed import Bed, Journal, free_ports, now_ms, until
+from chucky.demo_nodes import waited_ns
+from tests.lan.bed import Bed, Journal, at, now_ms, until
 from tests.lan.eye import Asked, Record, ask, enter
 from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+from tests.lan.stall import Stall
 
 
 def record(*asked: tuple[str, int, int, str]) -> Record:
@@ -53,6 +60,12 @@ def test_failed_requests_are_those_begun_in_time_at_the_nodes_named() -> None:
     assert len(seen.failed("bc")) == 3
 
 
+def test_what_began_before_counts_for_nothing() -> None:
+    seen = record(("b", 0, 9, "c"), ("b", 5, 9, "a"))
+    seen.since_ms = 5
+    assert seen.owners() == ["a"] and seen.last_began("c") == 0
+
+
 def test_first_waits_for_an_answer_by_that_owner() -> None:
     seen = record(("b", 0, 9, "a"))
     threading.Timer(0.05, seen.add, [Asked("b", 10, 20, "b: fact")]).start()
@@ -94,10 +107,44 @@ def test_ask(answer: bytes, fact: str, problem: str) -> None:
     assert (got.fact, got.problem) == (fact, problem)
 
 
-def test_ask_tells_a_refusal_from_silence() -> None:
-    assert ask("a", "127.0.0.1", free_ports(1)[0]).problem == "Connection refused"
+def test_ask_tells_a_refusal_from_silence(bed: Bed) -> None:
+    assert ask("a", "127.0.0.1", bed.ports()[0]).problem == "Connection refused"
     with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, nobody answers
         assert ask("a", "127.0.0.1", server.getsockname()[1], 50).problem == "timed out"
+
+
+@pytest.fixture
+def rivals() -> Iterator[list[int]]:
+    """Two processes that share one processor and are always ready to run, by pid."""
+    command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c"]
+    with contextlib.ExitStack() as stack:
+        started = [subprocess.Popen([*command, "while True: pass"]) for _ in range(2)]
+        for process in started:
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        yield [process.pid for process in started]
+
+
+def test_a_stall_is_what_ready_processes_wait_and_excuses_no_more(rivals: list[int]) -> None:
+    with contextlib.closing(Stall(lambda: rivals)) as stall:
+        began_ms = now_ms()
+        until(lambda: stall.during_ms(began_ms, now_ms()) > 200, "each waits half of the time")
+        ended_ms = now_ms()
+        stall_ms = stall.during_ms(began_ms, ended_ms)
+        # Four threads wait, each no longer than there was time, and the samples are around it.
+        assert stall_ms < 4 * (ended_ms - began_ms + 1000)
+        stall.assert_by(ended_ms - stall_ms, ended_ms, began_ms)
+        told = f"^{stall_ms + 1} ms late, .* waited for a processor for {stall_ms} ms only$"
+        with pytest.raises(AssertionError, match=told):
+            stall.assert_by(ended_ms - stall_ms - 1, ended_ms, began_ms)
+
+
+def test_a_process_that_stands_still_by_itself_is_no_stall(rivals: list[int]) -> None:
+    os.kill(rivals[0], signal.SIGSTOP)
+    os.waitid(os.P_PID, rivals[0], os.WSTOPPED)
+    before = waited_ns(rivals[0])[rivals[0]]
+    at(now_ms() + 200)
+    assert waited_ns(rivals[0])[rivals[0]] == before > 0
 
 
 def test_a_traceback_in_a_log_is_found(bed: Bed) -> None:
@@ -115,7 +162,7 @@ needs_root = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
 
 
 def passes(lan: Lan, sender: str, receiver: str, ipv6: bool = False) -> bool:
-    """Whether one of some datagrams, sent until one comes or half a second is over, passes."""
+    """Whether one of ten datagrams passes, each sent after 50 ms in which the last did not come."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     sockets: list[socket.socket] = []
 
@@ -130,8 +177,7 @@ def passes(lan: Lan, sender: str, receiver: str, ipv6: bool = False) -> bool:
     with sockets[0] as into, sockets[1] as out:
         into.bind(("::" if ipv6 else "", 4041))
         into.settimeout(0.05)
-        end_ms = now_ms() + 500
-        while now_ms() < end_ms:
+        for _ in range(10):
             with contextlib.suppress(OSError):  # no route, while the carrier is lost
                 out.sendto(b"frame", (lan.address(receiver, ipv6), 4041))
             with contextlib.suppress(TimeoutError):

@@ -27,9 +27,10 @@ def assert_failover_in_time(
     cluster: Cluster, to: str, lost_ms: int, timeout_ms: int = TIMEOUT_MS
 ) -> int:
     """The first fact by `to` comes when the timeout is over, and not later than promised."""
-    took_ms = cluster.eye.first(to, lost_ms) - lost_ms
-    assert timeout_ms <= took_ms <= timeout_ms + FAILOVER_MARGIN_MS
-    return lost_ms + took_ms
+    first_ms, due_ms = cluster.eye.first(to, lost_ms), lost_ms + timeout_ms
+    assert due_ms <= first_ms
+    cluster.stall.assert_by(due_ms + FAILOVER_MARGIN_MS, first_ms, due_ms)
+    return first_ms
 
 
 @pytest.mark.parametrize("timeout_ms", [TIMEOUT_MS, 5000])
@@ -49,7 +50,7 @@ def test_the_chapter(bed: Bed, timeout_ms: int) -> None:
     assert [x.status()["phase"] for x in (a, b)] == ["syncing", "syncing"]
 
     # Then a serves, and b and c answer with its facts.
-    cluster.form("c")
+    cluster.start("c")
     cluster.meet("abc")
     a.says(is_started_on("a@manticore"))
     cluster.eye.served_everywhere("a", "abc")
@@ -69,7 +70,7 @@ def test_the_chapter(bed: Bed, timeout_ms: int) -> None:
     # a comes back and takes it over.
     back_ms = a.start()
     ready_ms = a.ready()
-    assert cluster.eye.first("a", back_ms) <= ready_ms + RETURN_MS
+    cluster.stall.assert_by(ready_ms + RETURN_MS, cluster.eye.first("a", back_ms), ready_ms)
     taking_over = a.says("a@manticore is taking over c@manticore", back_ms)
     assert taking_over.ms <= a.says(is_started_on("a@manticore"), back_ms).ms
     c.says(STOPPED, back_ms)
@@ -85,7 +86,7 @@ def test_a_planned_stop_moves_it_at_once_and_loses_no_request(bed: Bed) -> None:
     stopped_ms = cluster["a"].stop()
     first_ms = cluster.eye.first("b", stopped_ms)
     assert cluster["a"].exit_code() == 0
-    assert first_ms < stopped_ms + 1000, "it waited for the timeout"
+    cluster.stall.assert_by(stopped_ms + 1000, first_ms, stopped_ms)  # not the timeout
     cluster["a"].says(STOPPED, stopped_ms)
     cluster["b"].says(is_started_on("b@manticore"), stopped_ms)
     cluster.eye.served_everywhere("b", "bc", stopped_ms)
@@ -94,16 +95,18 @@ def test_a_planned_stop_moves_it_at_once_and_loses_no_request(bed: Bed) -> None:
 
 
 def test_an_owner_back_within_the_timeout_gets_it_back(bed: Bed) -> None:
-    cluster = loopback(bed, ALL_MANDATORY, {"distributed": {"timeout": 5000}})
+    timeout_ms = 10_000  # a busy machine takes some seconds to start a process
+    cluster = loopback(bed, ALL_MANDATORY, {"distributed": {"timeout": timeout_ms}})
     cluster.form()
     killed_ms = cluster["a"].kill()
     cluster["a"].exit_code()
     back_ms = cluster["a"].start()
     ready_ms = cluster["a"].ready()
-    assert cluster.eye.first("a", back_ms) <= min(ready_ms + RETURN_MS, killed_ms + 5000)
-    at(killed_ms + 5000 + FAILOVER_MARGIN_MS)  # nothing that was armed goes off
+    first_ms = cluster.eye.first("a", back_ms)
+    cluster.stall.assert_by(min(ready_ms + RETURN_MS, killed_ms + timeout_ms), first_ms, killed_ms)
+    at(killed_ms + timeout_ms + FAILOVER_MARGIN_MS)  # nothing that was armed goes off
     cluster.eye.served_everywhere("a", "abc", now_ms())
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("bc")
     assert cluster.eye.owners() == ["a"]
 
@@ -131,7 +134,8 @@ def test_with_a_timeout_of_inf_it_waits_for_its_owner(bed: Bed) -> None:
     cluster.form()
     cluster["a"].kill()
     cluster["a"].exit_code()
-    throughout(1500, lambda: not cluster.eye.facts("bc", now_ms() - 10), "nobody serves")
+    dead_ms = now_ms()
+    throughout(1500, lambda: not cluster.eye.facts("bc", dead_ms), "nobody serves")
     back_ms = cluster["a"].start()
     cluster.eye.served_everywhere("a", "abc", back_ms)
     assert cluster.eye.owners() == ["a"]
@@ -162,7 +166,8 @@ def test_a_mandatory_node_missing_at_the_deadline_is_the_end(bed: Bed) -> None:
         ready_ms = daemon.ready()
         assert daemon.exit_code() == 75
         ended_ms = daemon.log.find("")[-1].ms
-        assert daemon.started_ms + 1500 <= ended_ms <= ready_ms + 1500 + 500
+        assert daemon.started_ms + 1500 <= ended_ms
+        cluster.stall.assert_by(ready_ms + 1500 + 500, ended_ms, ready_ms)
         assert daemon.log.find(r"\bc\b")[-1].ms >= daemon.started_ms + 1500, "c is not named"
         assert not daemon.log.find("Application is started")
     assert not cluster.eye.facts()
@@ -173,7 +178,9 @@ def test_an_optional_node_missing_ends_the_wait_at_the_deadline(bed: Bed) -> Non
     cluster = loopback(bed, {"distributed": sync})
     cluster.start("ab")
     first_ms = cluster.eye.first("a", 0)
-    assert cluster["a"].started_ms + 2000 <= first_ms <= cluster["a"].ready() + 2000 + 500
+    assert cluster["a"].started_ms + 2000 <= first_ms
+    ready_ms = cluster["a"].ready()
+    cluster.stall.assert_by(ready_ms + 2000 + 500, first_ms, ready_ms)
     cluster.eye.served_everywhere("a", "ab")
     assert not cluster.eye.failed("ab")
     assert cluster.eye.owners() == ["a"]
@@ -184,10 +191,11 @@ def test_without_takeover_a_better_node_stays_standby(bed: Bed) -> None:
     cluster.form()
     assert_failover_in_time(cluster, "b", cluster["a"].kill())
     cluster["a"].exit_code()
-    cluster["a"].start()
+    back_ms = cluster["a"].start()
     cluster["a"].reaches("standby")
     cluster.meet("abc")
-    throughout(1500, lambda: not cluster["a"].log.find("taking over"), "a takes nothing over")
+    moved = "taking over"
+    throughout(1500, lambda: not cluster["a"].log.find(moved, back_ms), "a takes nothing over")
     cluster.eye.served_everywhere("b", "abc", now_ms())
     assert cluster.eye.owners() == ["a", "b"]
 
@@ -200,7 +208,9 @@ def test_a_takeover_waits_for_its_delay(bed: Bed) -> None:
     back_ms = cluster["a"].start()
     ready_ms = cluster["a"].ready()
     cluster.eye.served_everywhere("b", "abc", ready_ms)  # it relays meanwhile
-    assert back_ms + 2000 <= cluster.eye.first("a", back_ms) <= ready_ms + 2000 + RETURN_MS
+    first_ms = cluster.eye.first("a", back_ms)
+    assert back_ms + 2000 <= first_ms
+    cluster.stall.assert_by(ready_ms + 2000 + RETURN_MS, first_ms, ready_ms)
     assert not cluster.eye.failed("bc")
     assert cluster.eye.owners() == ["a", "b", "a"]
 
@@ -211,7 +221,8 @@ def test_a_failover_that_cannot_start_goes_to_the_next(bed: Bed) -> None:
     cluster["b"].facts.unlink()
     killed_ms = cluster["a"].kill()
     first_ms = cluster.eye.first("c", killed_ms)
-    assert killed_ms + TIMEOUT_MS <= first_ms <= killed_ms + 2 * TIMEOUT_MS
+    assert killed_ms + TIMEOUT_MS <= first_ms
+    cluster.stall.assert_by(killed_ms + 2 * TIMEOUT_MS, first_ms, killed_ms)
     cluster["b"].log.wait(str(cluster["b"].facts), killed_ms)
     cluster.eye.served_everywhere("c", "bc", killed_ms)
     assert not cluster.eye.failed("bc")
@@ -228,7 +239,7 @@ def test_a_takeover_that_cannot_start_moves_nothing(bed: Bed) -> None:
     back_ms = cluster["a"].start()
     said = cluster["a"].log.wait(str(cluster["a"].facts), back_ms)
     cluster.meet("ac")
-    throughout(1000, lambda: not cluster["c"].said(STOPPED), "c keeps it")
+    throughout(1000, lambda: not cluster["c"].said(STOPPED, back_ms), "c keeps it")
     assert "\n" not in said.text and not cluster["a"].log.find("Application is started", back_ms)
     cluster.eye.served_everywhere("c", "ac", now_ms())
     cluster["a"].write_facts()  # and once it can, it does

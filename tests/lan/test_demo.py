@@ -1,5 +1,6 @@
 """The demo for real: it keeps its promises, twice at once; it says what was broken; it is tidy."""
 
+import contextlib
 import functools
 import os
 import re
@@ -33,7 +34,7 @@ class Demo:
     """One `chucky demo`, with a temporary directory of its own to see what it leaves there."""
 
     def __init__(self, before: str = "") -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="d-")
+        self._directory = tempfile.TemporaryDirectory(prefix="d-", ignore_cleanup_errors=True)
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{DEMO}"], cwd=REPO, text=True,
             env=os.environ | {"TMPDIR": self._directory.name},
@@ -69,10 +70,12 @@ class Demo:
         return found
 
     def close(self) -> None:
-        """End it, if a test broke off, and clean up after it."""
+        """End it, if a test broke off, and clean up after it. What it left is for tests to find."""
         self.process.kill()
         self.process.communicate()
-        until(lambda: not self.nodes(), "the nodes die with their demo")
+        for pid in self.nodes().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._directory.cleanup()
 
 
@@ -149,7 +152,7 @@ def test_a_node_that_dies_by_itself(start: Start) -> None:
 
 
 def test_a_node_that_stands_still(start: Start) -> None:
-    demo = start("import chucky.demo_nodes; chucky.demo_nodes.ANSWER_S = 0.5")
+    demo = start("import chucky.demo_nodes; chucky.demo_nodes.ANSWER_S = 2")
     demo.tells("kill -9 a, the owner")
     os.kill(demo.nodes()["b"], signal.SIGSTOP)
     assert_broken(demo.outcome(), "b tells its status: .* is silent; .*")
@@ -158,7 +161,10 @@ def test_a_node_that_stands_still(start: Start) -> None:
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        ("d.TIMEOUT_MS, d.LATE_MS = 1000, -1", r"late \(promised: 1,000 to 999\); .*"),
+        (
+            "d.TIMEOUT_MS, d.LATE_MS = 1000, -999",
+            r"late \(promised: 1,000 to 1, and \d+ ms in .*\)",
+        ),
         ("of = d.config; d.config = lambda _: of(1000)", r"early \(promised: 5,000 to 5,100\)"),
     ],
     ids=["late", "early"],
@@ -177,6 +183,24 @@ def test_a_signal_ends_it_and_all_of_it(start: Start, number: signal.Signals) ->
     demo.process.send_signal(number)
     outcome = demo.outcome()
     assert (outcome.code, outcome.stderr, outcome.left) == (128 + number, "", [])
+
+
+SETPRIV_LATE = """
+import os, pathlib, shutil, signal, tempfile, chucky.demo_nodes as nodes
+late = pathlib.Path(tempfile.gettempdir(), "setpriv")
+late.write_text(f'#!/bin/sh\\nsleep 0.3\\nexec {shutil.which("setpriv")} "$@"\\n')
+late.chmod(0o700)
+os.environ["PATH"] = f"{late.parent}:{os.environ['PATH']}"
+start = nodes.Node.start
+nodes.Node.start = lambda self: (start(self), os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_no_node_outlives_a_demo_that_is_killed_as_it_starts_it(start: Start) -> None:
+    demo = start(SETPRIV_LATE)
+    demo.process.wait(LIMIT_S)
+    assert demo.nodes()  # not yet a chuckyd
+    until(lambda: not demo.nodes(), "the node ends before it begins")
 
 
 def test_no_node_outlives_a_demo_that_is_killed(start: Start) -> None:

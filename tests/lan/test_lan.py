@@ -33,20 +33,31 @@ def formed(bed: Bed, lan: Lan, *configs: Config) -> Cluster:
 
 
 def assert_silence_in_time(
-    cluster: Cluster, to: str, lost_ms: int, timeout_ms: int = TIMEOUT_MS, tick_ms: int = TICK_MS
-) -> None:
-    """The first fact by `to`: when the timeout since the last tick is over, and not later."""
-    took_ms = cluster.eye.first(to, lost_ms) - lost_ms
-    assert timeout_ms - 2 * tick_ms <= took_ms
-    assert took_ms <= max(timeout_ms, 4 * tick_ms) + FAILOVER_MARGIN_MS
+    cluster: Cluster, to: str, before_ms: int, silent_ms: int,
+    timeout_ms: int = TIMEOUT_MS, tick_ms: int = TICK_MS,
+) -> None:  # fmt: skip
+    """The first fact by `to`: when the timeout since the last tick is over, and not later.
+
+    The owner was heard until some moment after `before_ms`, and not after `silent_ms`.
+    """
+    first_ms = cluster.eye.first(to, before_ms)
+    assert before_ms + timeout_ms - 2 * tick_ms <= first_ms
+    due_ms = silent_ms + max(timeout_ms, 4 * tick_ms)
+    cluster.stall.assert_by(due_ms + FAILOVER_MARGIN_MS, first_ms, due_ms)
+
+
+def settled_ms(cluster: Cluster, healed_ms: int) -> int:
+    """Return when a heal must be over: after its time, and what the machine was late in that."""
+    return healed_ms + HEAL_MS + cluster.stall.during_ms(healed_ms, healed_ms + HEAL_MS)
 
 
 def assert_healed(cluster: Cluster, healed_ms: int, owner: str = "a", labels: str = "abc") -> None:
     """From 500 ms after the heal on every answer is this one owner's."""
-    settled_ms = healed_ms + HEAL_MS
-    cluster.eye.served_everywhere(owner, labels, settled_ms)
-    at(settled_ms + TIMEOUT_MS)
-    assert cluster.eye.owners(labels, settled_ms) == [owner]
+    from_ms = settled_ms(cluster, healed_ms)
+    cluster.eye.served_everywhere(owner, labels, from_ms)
+    at(from_ms + TIMEOUT_MS)
+    late_ms = from_ms - healed_ms - HEAL_MS
+    assert cluster.eye.owners(labels, from_ms) == [owner], f"the machine was late by {late_ms} ms"
 
 
 @pytest.mark.parametrize("ipv4", [True, False], ids=["both", "ipv6-only"])
@@ -75,7 +86,7 @@ def test_the_owner_s_cable_is_pulled_and_put_back(bed: Bed, timeout_ms: int, tic
     cluster = formed(bed, lan, timing)
     cut_ms = now_ms()
     lan.cut("a")
-    assert_silence_in_time(cluster, "b", cut_ms, timeout_ms, tick_ms)
+    assert_silence_in_time(cluster, "b", cut_ms, now_ms(), timeout_ms, tick_ms)
     cluster["b"].says(f"{cluster['a']} is failing over to {cluster['b']}", cut_ms)
     cluster.eye.served_everywhere("b", "bc", cut_ms)
     assert cluster.eye.owners("bc") == ["a", "b"]
@@ -91,7 +102,7 @@ def test_the_owner_falls_silent_without_losing_its_carrier(bed: Bed) -> None:
     cluster = formed(bed, lan)
     cut_ms = now_ms()
     lan.drop("a")
-    assert_silence_in_time(cluster, "b", cut_ms)
+    assert_silence_in_time(cluster, "b", cut_ms, now_ms())
     lan.undrop("a")
     assert_healed(cluster, now_ms())
     assert not cluster.eye.failed("bc")
@@ -109,7 +120,7 @@ def test_a_cut_shorter_than_the_timeout_moves_nothing(bed: Bed) -> None:
     assert now_ms() < cut_ms + 2500, "the cut was too long for what this test shows"
     assert_healed(cluster, now_ms())
     at(cut_ms + 3000 + FAILOVER_MARGIN_MS)
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners() == ["a"]
 
@@ -117,12 +128,12 @@ def test_a_cut_shorter_than_the_timeout_moves_nothing(bed: Bed) -> None:
 def test_a_frozen_owner_thaws_after_the_failover(bed: Bed) -> None:
     cluster = formed(bed, Lan(bed))
     frozen_ms = cluster["a"].freeze()
-    assert_silence_in_time(cluster, "b", frozen_ms)
+    assert_silence_in_time(cluster, "b", frozen_ms, now_ms())
     cluster.eye.served_everywhere("b", "bc", frozen_ms)
     thawed_ms = cluster["a"].thaw()
     assert_healed(cluster, thawed_ms)
     # What a answers on waking, it chose after it had listened: b's last is within the heal's time.
-    assert cluster.eye.last_began("b") <= thawed_ms + HEAL_MS
+    assert cluster.eye.last_began("b") <= settled_ms(cluster, thawed_ms)
     assert not cluster.eye.failed("bc")
 
 
@@ -133,7 +144,7 @@ def test_an_owner_frozen_for_less_than_the_timeout_keeps_it(bed: Bed) -> None:
     thawed_ms = cluster["a"].thaw()
     assert_healed(cluster, thawed_ms)
     at(frozen_ms + 3000 + FAILOVER_MARGIN_MS)
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("bc")
     assert cluster.eye.owners() == ["a"]
 
@@ -143,12 +154,12 @@ def test_a_split_has_two_owners_and_its_heal_leaves_the_better(bed: Bed) -> None
     cluster = formed(bed, lan)
     split_ms = now_ms()
     lan.split("c")
-    assert_silence_in_time(cluster, "c", split_ms)
+    assert_silence_in_time(cluster, "c", split_ms, now_ms())
     assert cluster.eye.owners("ab") == ["a"]
     lan.join()
     assert_healed(cluster, now_ms())
     cluster["c"].says(STOPPED, split_ms)
-    assert not cluster["a"].said(STOPPED)
+    assert not cluster["a"].said(STOPPED, split_ms)
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners("ab") == ["a"] and cluster.eye.owners("c") == ["a", "c", "a"]
 
@@ -163,7 +174,7 @@ def test_a_witness_that_hears_both_keeps_one_owner(bed: Bed) -> None:
     cluster.eye.served_everywhere("a", "abc", now_ms())  # b's through c
     lan.unblock()
     cluster.meet("abc")
-    assert not any(cluster[x].log.find("failing over|taking over") for x in "abc")
+    assert not cluster.moves()
     assert not cluster.eye.failed("abc")
     assert cluster.eye.owners() == ["a"]
 
@@ -215,7 +226,7 @@ def test_a_flood_disturbs_nobody(bed: Bed, kind: str, port: int, least: int) -> 
     flood = subprocess.run(
         ["ip", "netns", "exec", lan.netns("x"), sys.executable, "-m", "tests.lan.flood",
          kind, host, str(port), "3000"],
-        cwd=REPO, capture_output=True, text=True, check=True, timeout=30,
+        cwd=REPO, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert int(flood.stdout) >= least, "the flood did not take place"
     ended_ms = now_ms()

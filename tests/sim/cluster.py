@@ -53,6 +53,9 @@ class Watch:
         """A link was closed or ended."""
 
 
+HOOKS = ("before", "acts", "stepped", "began", "ended", "data", "lost")
+
+
 class Cluster:
     """Hosts by key, their LAN, and true time."""
 
@@ -69,11 +72,17 @@ class Cluster:
         self.lan = Lan(self.time, self.rng, self.step)
         self.links = Links(self.lan, self._data, self._lost)
         self.hosts: dict[str, Host] = {}
-        self.watches: list[Watch] = []
+        self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
         self.telling: Callable[[str], None] | None = None
         self.twins: set[str] = set()
         for key in keys:
             self.add(key, settings or Settings(), delay_us=delay_us)
+
+    def watch(self, watch: Watch) -> None:
+        """Let somebody look, at what it has a method of its own for."""
+        for hook, looks in self._hooks.items():
+            if getattr(type(watch), hook) is not getattr(Watch, hook):
+                looks.append(getattr(watch, hook))
 
     def add(
         self,
@@ -105,8 +114,8 @@ class Cluster:
             host.alive_us = self.time.now_us
             host.node = Node(host.settings, host.name, host.incarnation, self.local_ms(host))
             self.tell(f"{key}: starts")
-            for watch in self.watches:
-                watch.began(host)
+            for began in self._hooks["began"]:
+                began(host)
             self.step(host, ev.PeersConfigured(()))
             known = ev.AddressesChanged((host.address,))
             self.time.after(ADDRESSES_US, self._later, host, host.incarnation, known)
@@ -270,20 +279,20 @@ class Cluster:
         if host.stepping:
             return
         host.stepping = True
-        node = host.node
+        node, hooks = host.node, self._hooks
         assert node is not None
         while host.events and host.node is node:
             event = host.events.popleft()
-            for watch in self.watches:
-                watch.before(host, event)
+            for before in hooks["before"]:
+                before(host, event)
             for action in node.step(event, self.local_ms(host)):
-                for watch in self.watches:
-                    watch.acts(host, action)
+                for acts in hooks["acts"]:
+                    acts(host, action)
                 self._act(host, action)
         host.stepping = False
         host.stepped()
-        for watch in self.watches:
-            watch.stepped(host)
+        for stepped in hooks["stepped"]:
+            stepped(host)
         self._arm(host)
 
     def _arm(self, host: Host) -> None:
@@ -375,13 +384,13 @@ class Cluster:
         host.forget()
         host.asleep = False
         self.tell(f"{host.key}: {how}")
-        for watch in self.watches:
-            watch.ended(host)
+        for ended in self._hooks["ended"]:
+            ended(host)
 
     def _data(self, host: Host, link: int, message: Message) -> None:
-        for watch in self.watches:
-            watch.data(host, link, message)
+        for data in self._hooks["data"]:
+            data(host, link, message)
 
     def _lost(self, host: Host, link: int) -> None:
-        for watch in self.watches:
-            watch.lost(host, link)
+        for lost in self._hooks["lost"]:
+            lost(host, link)

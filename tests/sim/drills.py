@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chucky.core import events as ev
+from chucky.core.lease import SHARE_PERCENT
 from chucky.messages import Epoch
 from chucky.settings import Settings
 from tests.sim import liveness, safety
@@ -40,12 +41,17 @@ class Drills:
     def run(self) -> None:
         """Heal, see that one owner comes of it, and drill."""
         self.heal()
-        if self.options.differs or len(self.listed) < 2:
+        if self.options.differs:
+            self.mixed()
+            return
+        if len(self.listed) < 2:
             return
         drills = [
             self.kill, self.power, self.freezes, self.returns, self.stops, self.partition,
             self.crash, self.broken_standby, self.strangers, self.two_at_once,
         ]  # fmt: skip
+        if self.options.majority:
+            drills += [self.no_majority, self.few_backers]
         for drill in self.rng.sample(drills, 3):
             self.settle()
             self.cluster.tell(f"drill: {drill.__name__}")
@@ -92,12 +98,20 @@ class Drills:
         if self.settings.distributed.takeover and not self.options.differs:
             if owner.name not in best:
                 return False
+        return self._all_met() and all(h.view().epoch == epoch for h in self.nodes)
+
+    def _all_met(self) -> bool:
+        """Whether every node runs, has a link with each other, is synced, and could own or vote."""
         views = [h.view() for h in self.nodes if h.node is not None]
         met = all(sum(n.state in ("up", "self") for n in v.nodes) == len(self.nodes) for v in views)
         # A standby that failed in phase one is not able yet.
         able = all(h.node is not None and h.node._own.able for h in self.listed)
-        synced = all(v.synced for v in views)
-        return met and able and synced and all(v.epoch == epoch for v in views)
+        return met and able and all(v.synced for v in views) and all(map(self._votes, self.listed))
+
+    def _votes(self, host: Host) -> bool:
+        """Whether it backs somebody, or could: who has just started does not (rule 7)."""
+        lease = host.node._lease if host.node is not None else None
+        return lease is None or self.cluster.local_ms(host) >= lease.free_from_ms
 
     def settle(self) -> None:
         """Wait until all is at rest; at the latest after the longest back-off that is."""
@@ -129,6 +143,8 @@ class Drills:
         self._check_l5(ran)
         # A node that was stopping when phase one ended stops yet, and is started again.
         for _ in range(3):
+            if all(h.node is not None and h.view().phase != "stopping" for h in self.nodes):
+                break
             self.cluster.run(STOPS_MS)
             for host in self.nodes:
                 if host.node is None and (host.exit is None or host.exit[0] == 0):
@@ -147,7 +163,7 @@ class Drills:
         stopping = any(h.node is not None and h.view().phase == "stopping" for h in self.nodes)
         if len(self.serving) > 1:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
-        if len(ran) == 1 and still == ran and not stopping and not self.options.majority:
+        if len(ran) == 1 and still == ran and not stopping:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], ran[0].name))
 
     def _owner(self) -> Host:
@@ -184,7 +200,7 @@ class Drills:
         self.cluster.run(self.rng.randint(0, 1500))
         self.mend()
         assert mine is not None and other is not None
-        if not d.takeover or mine >= other or self.options.majority:
+        if not d.takeover or mine >= other:
             return
         self.took_us(lambda: owner.node is not None and owner.view().synced, 10_000 * MS)
         took_us = self.took_us(lambda: owner in self.serving, 20_000 * MS)
@@ -206,9 +222,7 @@ class Drills:
         """L2: the owner is back within the timeout."""
         owner, timeout_ms = self._owner(), self.settings.distributed.timeout_ms
         least_ms = 1000 + self.slack_us // MS
-        if timeout_ms is not None and timeout_ms < least_ms:
-            return
-        if self.options.majority:
+        if timeout_ms is not None and timeout_ms < least_ms or not self._quorate(1):
             return
         self.cluster.kill(owner.key)
         self.cluster.run(self.rng.randint(0, (timeout_ms or 5000) - least_ms + 200))
@@ -245,13 +259,12 @@ class Drills:
         # What is kept back on a stream comes when TCP sends it again.
         clear_us = max(p.clear_us for p in self.cluster.lan.paths.values())
         self.cluster.time.run_to(max(self.cluster.time.now_us, clear_us))
-        if self.options.majority:
-            return
         self.cluster.run(500 + self.slack_us // MS)
         serving = [h.name for h in self.serving]
         # A move to a better tier may be under way at this moment.
         moving = not serving and any(h.view().phase == "yielding" for h in self.nodes)
-        if ran and not moving:
+        # Where no part had a majority nobody ran, and all could: so one does.
+        if (ran or self.options.majority) and not moving:
             self._must(liveness.l5_one_owner(serving, best and best.name))
 
     def _standing(self, owners: list[Host]) -> Host | None:
@@ -274,6 +287,10 @@ class Drills:
         owner = self._owner()
         if not self._quorate(0):
             return
+        if self.settings.distributed.timeout_ms is None:
+            # Nobody else may have it, and what failed in phase one makes the back-off longer than
+            # the hold: nothing says that these requests are answered.
+            self.requests.calm = False
         self.cluster.give(owner.key, ev.ApplicationFailed("it crashed"))
         took_us = self.took_us(lambda: self.serving, self._limit_us())
         back = owner in self.serving
@@ -300,8 +317,10 @@ class Drills:
         """S5: forged beacons, noise, and resets in a calm cluster."""
         before = (self._owner().key, self._owner().running)
         self._forges()
-        resets = (self.settings.distributed.timeout_ms or 5000) > 500 + self.slack_us // MS
-        if resets and not self.options.majority:
+        lasts_ms = self.settings.distributed.timeout_ms or 5000
+        if self.options.majority:
+            lasts_ms = lasts_ms * SHARE_PERCENT // 100  # then the lease of an owner without links
+        if lasts_ms > 500 + self.slack_us // MS:
             for other in self.nodes:
                 self.cluster.reset(before[0], other.key)
             self.cluster.run(500 + self.slack_us // MS)
@@ -309,6 +328,82 @@ class Drills:
         now = serving[0] if len(serving) == 1 else None
         after = ("", None) if now is None else (now.key, now.running)
         self._must(safety.s5_strangers_change_nothing(before, after))
+
+    def _lease_us(self) -> int:
+        """How long a node that has just started backs nobody."""
+        return liveness.lease_us(self.settings)
+
+    def no_majority(self) -> None:
+        """S2: too few are left, and the owner stops; L1: one lease after enough are back, one
+        serves."""
+        owner, size = self._owner(), len(self.listed)
+        others = [h for h in self.listed if h is not owner]
+        down = self.rng.sample(others, self.rng.randint((size + 1) // 2, size - 1))
+        self.requests.calm = False  # for longer than `hold`
+        self.cluster.power_off(*(h.key for h in down))
+        took_us = self.took_us(lambda: not self.serving, 20_000 * MS)
+        self._must(liveness.s2_the_rest_stops(self.settings, took_us))
+        self.cluster.run(self.rng.randint(0, 3 * self._lease_us() // MS))
+        if self.serving:
+            raise AssertionError(f"S2: {self.serving[0].name} serves\n{self.cluster}")
+        for host in down:
+            self.cluster.start(host.key)
+        self._after_one_lease()
+
+    def _after_one_lease(self) -> None:
+        took_us = self.took_us(lambda: self.serving, 20_000 * MS + self._lease_us())
+        self._must(liveness.l2_after_one_lease(self.settings, took_us, self.slack_us))
+
+    def few_backers(self) -> None:
+        """L2: the owner is back within the timeout, but most backers have just started, too."""
+        owner = self._owner()
+        others = [h for h in self.listed if h is not owner]
+        down = [owner, *self.rng.sample(others, len(self.listed) // 2)]
+        self.requests.calm = False
+        self.cluster.kill(*(h.key for h in down))
+        self.cluster.run(self.rng.randint(0, 300))
+        for host in down:
+            self.cluster.start(host.key)
+        self._after_one_lease()
+
+    def mixed(self) -> None:
+        """Rule 8: [distributed] is not the same everywhere."""
+        for _ in range(2):
+            owner = self._owner()
+            self._keeps(owner)
+            others = [h for h in self.nodes if h is not owner and self._lists_itself(h)]
+            timeout_ms = self.settings.distributed.timeout_ms
+            # Lists of other nodes need other majorities: then nothing is promised.
+            if not self._quorate(1) or (self.options.majority and not self.options.one_electorate):
+                return
+            if timeout_ms is None or not others:
+                return
+            if self.took_us(self._all_met, 20_000 * MS) is None or self.serving != [owner]:
+                return  # nodes that do not list each other may back off for a minute
+            self.cluster.tell("drill: mixed")
+            self.cluster.kill(owner.key)
+            took_us = self.took_us(self._next(owner), self._limit_us())
+            self._must(liveness.l1_failover(self.settings, False, 0, took_us, self.slack_us))
+            self.cluster.run(self.rng.randint(0, 1500))
+            self.mend()
+            if self.took_us(lambda: len(self.serving) == 1, 1000 * MS) is None:
+                self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
+            self._keeps(self._owner())
+
+    def _keeps(self, owner: Host) -> None:
+        """Rule 8: as long as it sees a difference, the owner stays who it is."""
+        for _ in range(40):
+            now_ms = self.cluster.local_ms(owner)
+            mixed = owner.node is not None and owner.node._view(now_ms).mixed
+            self.cluster.run(100)
+            now = [h.key for h in self.serving]
+            if mixed:
+                self._must(safety.rule8_a_difference_moves_nothing(owner.key, now))
+            elif now != [owner.key]:
+                return
+
+    def _lists_itself(self, host: Host) -> bool:
+        return host.settings.distributed.nodes.tier(host.name) is not None
 
     def _forges(self) -> None:
         for _ in range(100):

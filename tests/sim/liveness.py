@@ -49,6 +49,26 @@ def l2_return(
     return _within("L2", took_us, 500_000 + slack_us, f"{owner} served again")
 
 
+def lease_us(settings: Settings) -> int:
+    """Return for how long a backer is bound, and a node that has just started backs nobody."""
+    assert settings.distributed.timeout_ms is not None
+    return int(settings.distributed.timeout_ms * RATE * 1000)
+
+
+def l2_after_one_lease(settings: Settings, took_us: int | None, slack_us: int) -> str | None:
+    """L2: "(under majority, when too few backers stayed up, after one lease)". The same for whoever
+    serves then: rule 7 says that "one that has just started backs nobody for one timeout", and
+    from then on it is as any start. `took_us`: from when enough of them were started."""
+    return _within("L2", took_us, lease_us(settings) + 500_000 + slack_us, "the application ran")
+
+
+def s2_the_rest_stops(settings: Settings, took_us: int | None) -> str | None:
+    """Rule 7: "the owner serves until 0.97 timeout after the send of the tick that was echoed". To
+    be called with how long an owner still served that no majority could hear any more."""
+    bound_us = lease_us(settings) * 97 // 100 + 2_000
+    return _within("S2", took_us, bound_us, "the owner that a minority hears stopped")
+
+
 def l3_takeover(settings: Settings, took_us: int | None, slack_us: int) -> str | None:
     """L3: "From a better node's return to its first fact: 500 ms after it is synced (plus
     takeover_delay)." """

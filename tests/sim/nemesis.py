@@ -27,7 +27,7 @@ class Nemesis(Watch):
         self.open: dict[int, Undo] = {}  # faults that last
         self._number = 0
         self.counts: dict[str, int] = {}
-        cluster.watches.append(self)
+        cluster.watch(self)
 
     @property
     def nodes(self) -> list[Host]:

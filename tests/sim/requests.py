@@ -66,14 +66,14 @@ def l6_answered(fate: str, took_us: int) -> str | None:
 class Requests(Watch):
     """All clients and data planes. `every_us`: the mean time between requests."""
 
-    def __init__(self, cluster: Cluster, every_us: int = 150 * MS) -> None:
+    def __init__(self, cluster: Cluster, every_us: int = 250 * MS) -> None:
         self.cluster = cluster
         self.every_us = every_us
         self.services: dict[str, Service] = {}
         self.calm = False
         self.fates: dict[str, int] = {}
         self.exempt: Callable[[Request], bool] = lambda request: False
-        cluster.watches.append(self)
+        cluster.watch(self)
         cluster.time.after(every_us, self._arrive)
 
     def _arrive(self) -> None:
@@ -125,9 +125,9 @@ class Requests(Watch):
         """Look at the route again."""
         service = self.services[host.key]
         if service.waiting and host.node is not None:
-            view = host.view()
+            route = host.route()
             for number, request in list(service.flights.items()):
-                if request.over != view.relay:
+                if request.over != route.relay:
                     del service.flights[number]
                     request.over = None
             self._dispatch(host, service)
@@ -163,24 +163,24 @@ class Requests(Watch):
 
     def _serving(self, host: Host) -> Epoch | None:
         """The epoch to choose an answer in, by a clock reading for it."""
-        view = host.view()
-        until_ms = view.serve_until_ms
-        return view.epoch if until_ms and self.cluster.local_ms(host) < until_ms else None
+        route = host.route()
+        until_ms = route.serve_until_ms
+        return route.epoch if until_ms and self.cluster.local_ms(host) < until_ms else None
 
     def _dispatch(self, host: Host, service: Service) -> None:
         if host.node is None or not service.waiting:
             return
-        view = host.view()
-        self._note(service, view.highest)
+        route = host.route()
+        self._note(service, route.highest)
         epoch = self._serving(host)
         for request in [r for r in service.waiting if r.over is None]:
             if epoch is not None:
                 self._answer(request, service, epoch)
-            elif view.relay is not None:
+            elif route.relay is not None:
                 service.number += 1
                 service.flights[service.number] = request
-                request.over = view.relay
-                self.cluster.links.send(host, view.relay, Ask(service.number, 1, HOPS))
+                request.over = route.relay
+                self.cluster.links.send(host, route.relay, Ask(service.number, 1, HOPS))
 
     def _answer(self, request: Request, service: Service, epoch: Epoch) -> None:
         broken = answered_in_order(epoch, service.given)
@@ -217,12 +217,12 @@ class Requests(Watch):
                 self._retry(host, service)
 
     def _asked(self, host: Host, service: Service, link: int, ask: Ask) -> None:
-        epoch, view = self._serving(host), host.view()
+        epoch, route = self._serving(host), host.route()
         if epoch is not None:
             self.cluster.links.send(host, link, Answer(ask.request, epoch, ("fact",)))
-        elif ask.hops > 0 and view.relay is not None and view.relay != link:
+        elif ask.hops > 0 and route.relay is not None and route.relay != link:
             service.number += 1
-            service.passed[service.number] = (view.relay, link, ask.request)
-            self.cluster.links.send(host, view.relay, Ask(service.number, 1, ask.hops - 1))
+            service.passed[service.number] = (route.relay, link, ask.request)
+            self.cluster.links.send(host, route.relay, Ask(service.number, 1, ask.hops - 1))
         else:
             self.cluster.links.send(host, link, Answer(ask.request, None, ()))

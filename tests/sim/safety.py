@@ -145,6 +145,12 @@ def s5_strangers_change_nothing(
     return None if before == after else f"S5: {before} before the stranger came, then {after}"
 
 
+def rule8_a_difference_moves_nothing(owner: str, serving: Sequence[str]) -> str | None:
+    """Rule 8: "A running owner is never stopped for a difference. While a peer with another digest
+    is up, a node takes nothing over." To be called while all nodes see one."""
+    return None if list(serving) == [owner] else f"rule 8: {owner} ran, and {serving} serve"
+
+
 def an_epoch_is_new(epoch: Epoch, heard: Epoch | None, me: NodeName) -> str | None:
     """Section 4: "An epoch is (number, node name), higher than every one its node has heard of."
     To be called with each new ownership."""

@@ -1,368 +1,393 @@
-"""Walks through every order of a few events in small clusters: `python3 -m tests.sim.walk`.
+"""Walks through every order of a few events in small worlds: `python3 -m tests.sim.walk`.
 
-Real nodes; between them links whose messages arrive in any order across links, but each within
-DELAY_MS. A move is: deliver the head of one queue, let time pass to the next deadline, or one of a
-bounded number of faults. Worlds that are the same but for how they came about are walked once.
+From each world every move is made that the case allows: deliver the next message, let it be late or
+lost, let time pass; crash, start or stop a node, let its application fail, cut a link, heal it. The
+rarer ones have budgets. Worlds that are the same but for what time it is are walked once, so a case
+may be walked to its end. tests/sim/small.py says what a world is, and checks the S-promises after
+each move; from each world with nobody under way, all healed, it must also come to one best owner.
+
+Deliveries to different nodes commute, and so do faults of one node with deliveries to another: so
+the node that comes first in order is served first, and faults of the others wait until no message
+is under way. Where two links have something for one node, both orders are walked.
 """
 
 import argparse
-import hashlib
-import multiprocessing
-import pickle
+import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum
+import traceback
+from array import array
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 
-from chucky.core import actions as ac
 from chucky.core import events as ev
-from chucky.core.node import Node
-from chucky.messages import Beacon, Message
-from chucky.names import Address, NodeName, NodePattern
+from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
-from chucky.settings import Distributed, Settings
-from chucky.settings import Node as NodeSettings
+from chucky.settings import Discovery, Distributed, Settings
+from tests.sim import judge, liveness, small
+from tests.sim.move import Move, forget
+from tests.sim.parts import NOW_MS
+from tests.sim.small import Pair, World
 
-DELAY_MS = 100  # the longest a message is under way; the tick time is ten times that
-TIMEOUT_MS = 2000
-PORT = 4041
-
-
-@dataclass(slots=True)
-class Wire:
-    """One connection: at each end the link id, and what is on its way to that end."""
-
-    ids: dict[str, int]
-    queues: dict[str, deque[tuple[int, Message | None]]]  # (sent at, message or the end of it)
-
-
-@dataclass(slots=True)
-class World:
-    """Everything there is; pickled to go back to it."""
-
-    settings: Settings
-    names: str
-    budget: dict[str, int]  # faults that are left
-    now_ms: int = 1000
-    nodes: dict[str, Node] = field(default_factory=dict)
-    incarnations: dict[str, int] = field(default_factory=dict)
-    serving: dict[str, bool] = field(default_factory=dict)
-    wires: list[Wire] = field(default_factory=list)
-    cut: frozenset[str] = frozenset()
-    healed_ms: int = 0
-    started: int = 0
-    ids: int = 0
-    pending: deque[tuple[str, ev.Event]] = field(default_factory=deque)
-
-    # Moves.
-
-    def moves(self) -> Iterator[tuple[str, ...]]:
-        """Yield every move that is possible now."""
-        waiting = []
-        for number, wire in enumerate(self.wires):
-            for end, queue in wire.queues.items():
-                if queue and end in self.nodes:
-                    waiting.append(queue[0][0])
-                    yield ("deliver", str(number), end)
-        deadline = self.deadline()
-        if deadline is not None and deadline <= min(waiting, default=deadline) + DELAY_MS:
-            yield ("pass",)
-        for short in self.names:
-            if short not in self.nodes:
-                if self.budget.get("start"):
-                    yield ("start", short)
-                continue
-            for fault in ("crash", "stop", "fail"):
-                if self.budget.get(fault):
-                    yield (fault, short)
-        if self.budget.get("cut") and not self.cut:
-            for one in self.names:
-                for other in self.names:
-                    if one < other:
-                        yield ("cut", one, other)
-        if self.cut:
-            yield ("heal",)
-
-    def move(self, what: tuple[str, ...]) -> None:
-        """Make one move, and all that follows from it at once."""
-        match what:
-            case ("deliver", number, end):
-                self._deliver(self.wires[int(number)], end)
-            case ("pass",):
-                self._pass()
-            case ("start", short):
-                self._spend("start")
-                self._start(short)
-            case ("crash", short):
-                self._spend("crash")
-                self._end(short)
-            case ("stop", short):
-                self._spend("stop")
-                self.pending.append((short, ev.ShutdownRequested()))
-            case ("fail", short):
-                self._spend("fail")
-                self.pending.append((short, ev.ApplicationFailed("broken")))
-            case ("cut", one, other):
-                self._spend("cut")
-                self.cut = frozenset((one, other))
-            case ("heal",):
-                self.cut, self.healed_ms = frozenset(), self.now_ms
-        self._settle()
-        self._check()
-
-    def deadline(self) -> int | None:
-        """The next deadline of any node."""
-        found = [d for d in (n.deadline() for n in self.nodes.values()) if d is not None]
-        return min(found, default=None)
-
-    def _spend(self, fault: str) -> None:
-        self.budget = {**self.budget, fault: self.budget[fault] - 1}
-
-    def _start(self, short: str) -> None:
-        self.started += 1
-        self.incarnations[short] = self.started
-        node = Node(self.settings, NodeName(short, "h"), self.started, self.now_ms)
-        self.nodes[short], self.serving[short] = node, False
-        self.pending.append((short, ev.Wake()))
-
-    def _end(self, short: str) -> None:
-        self.nodes.pop(short, None)
-        self.serving[short] = False
-        for wire in [w for w in self.wires if short in w.ids]:
-            self._hang_up(wire, short)
-
-    def _hang_up(self, wire: Wire, by: str) -> None:
-        for end, queue in wire.queues.items():
-            if end != by and end in self.nodes:
-                queue.append((self.now_ms, None))
-            else:
-                queue.clear()
-
-    def _deliver(self, wire: Wire, end: str) -> None:
-        _, message = wire.queues[end].popleft()
-        if frozenset(wire.ids) == self.cut:
-            return
-        if message is None:
-            self.wires.remove(wire)
-            self.pending.append((end, ev.LinkDown(wire.ids[end], ev.Ended.CLOSED)))
-        else:
-            self.pending.append((end, ev.MessageReceived(wire.ids[end], message)))
-
-    def _pass(self) -> None:
-        deadline = self.deadline()
-        assert deadline is not None
-        self.now_ms = max(self.now_ms, deadline)
-        for short, node in self.nodes.items():
-            at_ms = node.deadline()
-            if at_ms is not None and at_ms <= self.now_ms:
-                self.pending.append((short, ev.Wake()))
-
-    # What follows at once: steps, dials, beacons, the application.
-
-    def _settle(self) -> None:
-        for _ in range(10_000):
-            if not self.pending:
-                return
-            short, event = self.pending.popleft()
-            node = self.nodes.get(short)
-            if node is None:
-                continue
-            for action in node.step(event, self.now_ms):
-                self._act(short, action)
-            deadline = node.deadline()
-            assert deadline is None or deadline > self.now_ms
-        raise AssertionError("it never settles")
-
-    def _act(self, short: str, action: ac.Action) -> None:
-        match action:
-            case ac.Send(link, message):
-                for wire in self.wires:
-                    if wire.ids.get(short) == link:
-                        other = next(e for e in wire.ids if e != short)
-                        if other in self.nodes:
-                            wire.queues[other].append((self.now_ms, message))
-            case ac.Close(link):
-                for wire in [w for w in self.wires if w.ids.get(short) == link]:
-                    wire.ids[short] = 0
-                    self._hang_up(wire, short)
-            case ac.Dial(link, address):
-                self._dial(short, link, address)
-            case ac.Announce(asks, to):
-                self._announce(short, asks, to)
-            case ac.Prepare():
-                self.pending.append((short, ev.ApplicationReady()))
-            case ac.StartApplication(epoch):
-                self.serving[short] = True
-                self.pending.append((short, ev.ApplicationStarted(epoch)))
-            case ac.StopApplication():
-                self.serving[short] = False
-            case ac.Exit():
-                self._end(short)
-
-    def _address(self, short: str) -> Address:
-        return Address(f"10.0.0.{ord(short) - 96}", PORT)
-
-    def _dial(self, short: str, link: int, address: Address) -> None:
-        other = next(s for s in self.names if self._address(s) == address)
-        if frozenset((short, other)) == self.cut:
-            self.pending.append((short, ev.LinkDown(link, ev.Ended.UNREACHED)))
-        elif other not in self.nodes:
-            self.pending.append((short, ev.LinkDown(link, ev.Ended.REFUSED)))
-        else:
-            self.ids += 1
-            queues: dict[str, deque[tuple[int, Message | None]]] = {short: deque(), other: deque()}
-            self.wires.append(Wire({short: link, other: -self.ids}, queues))
-            for one, peer, id in ((short, other, link), (other, short, -self.ids)):
-                up = ev.LinkUp(id, *self._who(peer), self._address(peer))
-                self.pending.append((one, up))
-
-    def _who(self, short: str) -> tuple[NodeName, int]:
-        return NodeName(short, "h"), self.incarnations[short]
-
-    def _announce(self, short: str, asks: bool, to: Address | None) -> None:
-        beacon = Beacon(*self._who(short), PORT, asks)
-        for other in self.nodes:
-            reached = other != short and frozenset((short, other)) != self.cut
-            if reached and to in (None, self._address(other)):
-                self.pending.append((other, ev.BeaconHeard(beacon, self._address(short))))
-
-    # What must hold, always.
-
-    def _check(self) -> None:
-        serving = [s for s in self.nodes if self._serves(s)]
-        if self.settings.distributed.quorum == "majority":
-            assert len(serving) <= 1, f"S2: {serving} serve"
-        elif not self.cut and self.now_ms - self.healed_ms > 500:
-            assert len(serving) <= 1, f"S1: {serving} serve"
-        epochs = [self.nodes[s].snapshot().epoch for s in serving]
-        assert len(set(epochs)) == len(epochs), f"one epoch twice: {epochs}"
-
-    def _serves(self, short: str) -> bool:
-        until_ms = self.nodes[short].snapshot().serve_until_ms
-        return self.serving[short] and until_ms is not None and self.now_ms < until_ms
-
-    def fingerprint(self) -> bytes:
-        """Sixteen bytes that tell this world from others."""
-        return hashlib.blake2b(repr(_plain(self)).encode(), digest_size=16).digest()
-
-
-def _plain(thing: object) -> object:
-    """Return the thing as nested tuples; methods are left out, they hold no state."""
-    kind = type(thing)
-    if kind in _LEAVES or isinstance(thing, Enum):
-        return thing
-    if kind is dict:
-        return tuple(sorted((repr(_plain(k)), _plain(v)) for k, v in thing.items()))
-    if kind is set or kind is frozenset:
-        return tuple(sorted(repr(_plain(v)) for v in thing))
-    if kind in (list, tuple, deque):
-        return tuple([_plain(v) for v in thing])
-    if kind is Settings or callable(thing):
-        return None
-    names = _FIELDS.get(kind)
-    if names is None:
-        slots = [f.name for f in fields(thing)] if is_dataclass(thing) else sorted(vars(thing))
-        names = _FIELDS[kind] = tuple(slots)
-        _FROZEN[kind] = is_dataclass(thing) and kind.__dataclass_params__.frozen
-    if _FROZEN[kind]:
-        return hash(thing)  # the messages; 64 bits, for some million of them
-    return tuple([_plain(getattr(thing, name)) for name in names])
-
-
-_LEAVES = {type(None), int, str, bytes, bool}
-_FIELDS: dict[type, tuple[str, ...]] = {}
-_FROZEN: dict[type, bool] = {}
+Step = tuple[str | int, ...]
+SETTLED_MS = 12_000  # a vacancy, a back-off and a takeover, one after the other
+MAX_WORLDS = 1_000_000  # in one case: about 1.5 kB each
 
 
 @dataclass(frozen=True)
 class Case:
-    """One small world and the faults that may happen in it."""
+    """A small cluster, and what may happen to it."""
 
-    names: str
+    name: str
+    tiers: tuple[str, ...]  # "a", "bc": b and c are equal
     quorum: str
-    budget: tuple[tuple[str, int], ...]
-    warm: bool  # begin with the cluster formed, or with all nodes just started
+    first: str  # the nodes that run at the beginning
+    warm: bool  # begin with their cluster formed, or with them just started
+    events: int  # faults in all
+    budget: tuple[tuple[str, int], ...]  # and of each kind
+
+    def __str__(self) -> str:
+        start = "formed" if self.warm else "cold"
+        nodes = " > ".join("=".join(tier) for tier in self.tiers)
+        return f"{nodes}, {self.quorum}, {self.first} {start}, {self.events} faults"
+
+    def settings(self) -> Settings:
+        """What its nodes are configured with."""
+        tiers = tuple(tuple(NodePattern(s, "h") for s in tier) for tier in self.tiers)
+        majority = self.quorum == "majority"
+        nodes, timeout_ms = PriorityList(tiers), 2000 if majority else 1000
+        return Settings(
+            Distributed(
+                nodes=nodes, timeout_ms=timeout_ms, quorum=self.quorum, sync_nodes_timeout_ms=None
+            ),
+            discovery=Discovery(interval_ms=small.GRID_MS),
+        )
 
     def world(self) -> World:
-        """Return its first world."""
-        tiers = tuple((NodePattern(s, "h"),) for s in self.names)
-        settings = Settings(
-            distributed=Distributed(
-                nodes=PriorityList(tiers), timeout_ms=TIMEOUT_MS, quorum=self.quorum
-            ),
-            node=NodeSettings(tick_ms=250),
+        """The first world."""
+        count = sum(map(len, self.tiers))
+        pairs = [(i, j) for j in range(count) for i in range(j)]
+        world = World(
+            self.settings(), (None,) * count, (0,) * count, tuple((p, NOW_MS) for p in pairs)
         )
-        world = World(settings, self.names, dict(self.budget))
-        for short in self.names:
-            world._start(short)
-            world._settle()
-        while self.warm and world.now_ms < 3 * TIMEOUT_MS:
-            world.move([m for m in world.moves() if m[0] in ("deliver", "pass")][0])
+        for place in (ord(short) - 97 for short in self.first):
+            move = Move(world)
+            move.start(place)
+            world = move.settle()
+        seen: set[int] = set()
+        while self.warm and world.key() not in seen:
+            seen.add(world.key())
+            world = calmly(world)
+        world.budget = (("events", self.events), *self.budget)
         return world
 
 
-FAULTS = (("crash", 1), ("start", 1), ("stop", 1), ("cut", 1), ("fail", 1))
-CASES = [
-    Case(names, quorum, FAULTS, warm)
-    for names, quorum in (("ab", "reachable"), ("abc", "reachable"), ("abc", "majority"))
-    for warm in (True, False)
-]
+def _cases() -> Iterator[Case]:
+    two, three, line = ("a", "b"), ("a", "bc"), ("a", "b", "c")
+    kinds = ("start", "crash", "stop", "fail", "cut", "drop", "late")
+    budget = tuple((kind, 2) for kind in kinds)
+    for events in (1, 2, 3):
+        yield Case(f"two-{events}", two, "reachable", "ab", True, events, budget)
+    yield Case("two-cold", two, "reachable", "ab", False, 2, budget)
+    yield Case("two-return", two, "reachable", "b", True, 2, budget)
+    for name, tiers in (("three", three), ("majority", line)):
+        quorum = "majority" if name == "majority" else "reachable"
+        for events in (1, 2):
+            yield Case(f"{name}-{events}", tiers, quorum, "abc", True, events, budget)
+        yield Case(f"{name}-cold", tiers, quorum, "abc", False, 1, budget)
+        yield Case(f"{name}-return", tiers, quorum, "bc", True, 2, budget)
 
 
-def walk(case: Case, until_s: float) -> tuple[int, int, str]:
-    """Walk deeper and deeper until the time is up; return (depth completed, worlds, what broke)."""
-    first = pickle.dumps(case.world())
-    done, worlds = 0, 0
-    seen: set[bytes] = set()
-    frontier: list[tuple[bytes, tuple[tuple[str, ...], ...]]] = [(first, ())]
-    while frontier:
-        deeper: list[tuple[bytes, tuple[tuple[str, ...], ...]]] = []
-        for state, path in frontier:
-            if time.monotonic() > until_s:
-                return done, worlds, ""
-            for move in list(pickle.loads(state).moves()):
-                world: World = pickle.loads(state)
-                try:
-                    world.move(move)
-                except Exception as error:
-                    return done, worlds, f"{error!r} after {(*path, move)}"
-                key = world.fingerprint()
-                if key not in seen:
-                    seen.add(key)
-                    worlds += 1
-                    deeper.append((pickle.dumps(world), (*path, move)))
-        frontier, done = deeper, done + 1
-    return done, worlds, ""
+CASES = list(_cases())
 
 
-def _one(job: tuple[Case, float]) -> tuple[Case, int, int, str]:
-    case, seconds = job
-    return case, *walk(case, time.monotonic() + seconds)
+# Moves.
+
+
+def moves(world: World) -> Iterator[Step]:
+    """Yield every move of a world, by the reduction that the module tells of."""
+    budget = dict(world.budget)
+    places = [p for p, body in enumerate(world.bodies) if body]
+    ready = small.under_way(world)
+    held = [] if ready else small.under_way(world, late=True)
+    first = min((world.wires[n].ends[end] for n, end in ready or held), default=None)
+    here = [(n, end) for n, end in ready or held if world.wires[n].ends[end] == first]
+    for number, end in here:
+        yield ("deliver", number, end)
+    if not ready:
+        if places:
+            yield ("wait",)
+        if world.cuts:
+            yield ("heal",)
+    if not budget["events"]:
+        return
+    for number, end in here:
+        if budget.get("drop") and world.wires[number].queues[end][0][1] is not None:
+            yield ("drop", number, end)
+        if ready and budget.get("late"):
+            yield ("late", number, end)
+    for place, body in enumerate(world.bodies):
+        if body is None:
+            if budget.get("start") and not ready:
+                yield ("start", place)
+        elif not ready or place == first:
+            for kind in ("crash", "stop", "fail"):
+                if budget.get(kind) and (kind != "fail" or body.runs):
+                    yield (kind, place)
+    if budget.get("cut"):
+        yield from _cuts(world, {small.pair(*world.wires[n].ends) for n, _ in here if ready})
+
+
+def _cuts(world: World, ready: set[Pair]) -> Iterator[Step]:
+    """Yield what may be cut: two nodes, or with three one from both others."""
+    pairs = [between for between, _ in world.since_ms]
+    for between in pairs:
+        if between not in world.cuts and (not ready or between in ready):
+            yield ("cut", *between)
+    for place in range(len(world.bodies)) if len(pairs) > 1 else ():
+        off = {between for between in pairs if place in between}
+        if not off & set(world.cuts) and (not ready or off & ready):
+            yield ("cut", place)
+
+
+def moved(world: World, step: Step) -> World:
+    """Return the world after a move, and after all that follows from it at once."""
+    world = world.copy()
+    kind, *rest = step
+    counts = dict(world.budget)
+    if kind in counts:
+        counts[kind] -= 1
+        counts["events"] -= 1
+        world.budget = tuple(counts.items())
+    move = Move(world)
+    match kind:
+        case "deliver":
+            move.deliver(*rest)
+        case "drop":
+            move.take(*rest)
+        case "late":
+            move.late(*rest)
+        case "wait":
+            move.wait()
+        case "start":
+            move.start(*rest)
+        case "crash":
+            move.end(*rest)
+        case "stop":
+            move.give(*rest, ev.ShutdownRequested())
+        case "fail":
+            move.fail(*rest)
+        case "cut":
+            move.cut([p for p, _ in world.since_ms if set(rest) <= set(p)])
+        case "heal":
+            move.heal()
+        case _:
+            raise ValueError(f"no move: {step}")
+    return move.settle()
+
+
+def calmly(world: World) -> World:
+    """Return the world after what comes next when nothing happens."""
+    for number, end in (*small.under_way(world), *small.under_way(world, late=True)):
+        return moved(world, ("deliver", number, end))
+    return moved(world, ("wait",))
+
+
+# What must come of every world.
+
+
+def settles(world: World, known: set[int]) -> None:
+    """Let the links heal and nothing more happen: in the end the best node serves, alone. The
+    worlds of which that is `known` are not walked again. Raises AssertionError."""
+    world = world.copy()
+    world.budget = ()
+    if world.cuts:
+        world = moved(world, ("heal",))
+    passed: list[int] = []
+    waited_ms = 0
+    while (key := world.key()) not in known:
+        passed.append(key)
+        if not small.under_way(world):
+            best = best_of(world)
+            serving = [small.name(p) for p in small.serving(world)]
+            broken = liveness.l_in_the_end(serving, best) if best else None
+            if broken is None:
+                break
+            assert waited_ms < SETTLED_MS, f"{broken}, after {waited_ms} ms"
+            waited_ms += small.GRID_MS
+        world = calmly(world)
+    known.update(passed)
+
+
+def best_of(world: World) -> set[NodeName]:
+    """Return the running nodes of the best tier; none where no majority runs."""
+    d = world.settings.distributed
+    names = [small.name(p) for p, body in enumerate(world.bodies) if body]
+    if d.quorum == "majority" and 2 * len(names) <= d.nodes.size:
+        return set()
+    tiers = {n: d.nodes.tier(n) for n in names}
+    return {n for n in names if tiers[n] == min(t for t in tiers.values() if t is not None)}
+
+
+# The walk.
+
+
+@dataclass
+class Walked:
+    """How far a case was walked."""
+
+    case: Case
+    depth: int = 0  # moves; of all that are less far every one was made
+    complete: bool = False  # there is nothing deeper
+    worlds: int = 0
+    moves: int = 0
+    took_s: float = 0.0
+    broken: str = ""
+    path: tuple[Step, ...] = ()  # to what broke: there is no shorter one
+
+    def __str__(self) -> str:
+        depth = f"{'complete at' if self.complete else 'to'} depth {self.depth}"
+        rate = self.worlds / max(self.took_s, 0.001)
+        text = (
+            f"{self.case.name}: {self.case}: {depth}, {self.worlds:,} worlds,"
+            f" {self.moves:,} moves, {rate:,.0f} worlds/s"
+        )
+        if self.broken:
+            words = " ".join(":".join(map(str, step)) for step in self.path)
+            replay = f"python3 -m tests.sim.walk --case {self.case.name} --replay '{words}'"
+            text += f"\n  broken: {self.broken}\n  replay: {replay}"
+        return text
+
+
+class Walk:
+    """A case on its way: every world met, and how it was met first."""
+
+    def __init__(self, case: Case) -> None:
+        forget()
+        self.found = Walked(case)
+        world = case.world()
+        self.seen = {world.key()}
+        self.settled: set[int] = set()
+        self.before = array("q", [-1])
+        self.by: list[Step] = [()]
+        self.steps: dict[Step, Step] = {}  # each kept once
+        self.level = [(0, world)]
+
+    def run(self, depth: int, seconds: float) -> Walked:
+        """Walk breadth first, to a depth or until the time is over."""
+        began_s = time.monotonic()
+        found = self.found
+        while self.level and found.depth < depth:
+            deeper: list[tuple[int, World]] = []
+            for number, world in self.level:
+                late = time.monotonic() - began_s > seconds or len(self.seen) > MAX_WORLDS
+                if late or not self._spread(number, world, deeper):
+                    depth = 0
+                    break
+            else:
+                found.depth += 1
+                self.level = deeper
+        found.complete = not self.level
+        found.worlds, found.took_s = len(self.seen), time.monotonic() - began_s
+        return found
+
+    def _spread(self, number: int, world: World, deeper: list[tuple[int, World]]) -> bool:
+        """Make every move from a world; return whether all went well."""
+        for step in moves(world):
+            self.found.moves += 1
+            try:
+                after = moved(world, step)
+                key = after.key()
+                if key in self.seen:
+                    continue
+                judged(after, self.settled)
+            except Exception as error:  # noqa: BLE001 - whatever breaks is found
+                self.found.broken = str(error) or repr(error)
+                self.found.path = (*self._path(number), step)
+                return False
+            self.seen.add(key)
+            deeper.append((len(self.by), after))
+            self.before.append(number)
+            self.by.append(self.steps.setdefault(step, step))
+        return True
+
+    def _path(self, number: int) -> Iterator[Step]:
+        steps = []
+        while number:
+            steps.append(self.by[number])
+            number = self.before[number]
+        return reversed(steps)
+
+
+def judged(world: World, settled: set[int]) -> None:
+    """Check a new world. Raises AssertionError."""
+    judge.check(world)
+    if not small.under_way(world) and not small.under_way(world, late=True):
+        settles(world, settled)
+
+
+def walk(case: Case, depth: int = 10**9, seconds: float = 1e9) -> Walked:
+    """Walk a case; a bug of the walk itself is told as one of the case's."""
+    try:
+        return Walk(case).run(depth, seconds)
+    except Exception:  # noqa: BLE001 - it must reach the parent, whatever it is
+        return Walked(case, broken=traceback.format_exc())
+
+
+def walk_all(jobs: Iterable[tuple[Case, int, float]]) -> Iterator[Walked]:
+    """Walk cases on all cores, each to a depth or for some seconds; yield what was found."""
+    # A new process each: what it remembers is then freed.
+    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+        for done in as_completed([pool.submit(walk, *job) for job in jobs]):
+            yield done.result()
+
+
+def replay(case: Case, words: str) -> None:
+    """Go a path, and tell who serves before each move, and the move. Raises AssertionError."""
+    world = case.world()
+    for word in words.split():
+        step = tuple(int(w) if w.isdigit() else w for w in word.split(":"))
+        who = "".join(chr(97 + p) for p in small.serving(world))
+        print(f"[{who:3}] {told(world, step)}", flush=True)
+        world = moved(world, step)
+        judged(world, set())
+
+
+def told(world: World, step: Step) -> str:
+    """Say a move in words."""
+    if len(step) < 3 or step[0] == "cut":
+        return " ".join(w if isinstance(w, str) else chr(97 + w) for w in step)
+    wire, end = world.wires[int(step[1])], int(step[2])
+    parts = wire.queues[end][0][1]
+    what = parts.shape.kind.__name__ if parts else "the end of the link"
+    return f"{step[0]} {chr(97 + wire.ends[1 - end])} -> {chr(97 + wire.ends[end])}: {what}"
 
 
 def main() -> int:
-    """Walk every case for its share of the time and print how deep it came."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300, help="for all of it, on all cores")
-    seconds = parser.parse_args().seconds
-    cores = multiprocessing.cpu_count()
-    share_s = seconds * cores / len(CASES)
-    broken = 0
-    with multiprocessing.Pool(cores) as pool:
-        for case, depth, worlds, error in pool.imap(_one, [(c, share_s) for c in CASES]):
-            start = "formed" if case.warm else "cold"
-            print(
-                f"{len(case.names)} nodes, {case.quorum}, {start}: depth {depth}, {worlds} worlds"
-            )
-            if error:
-                broken += 1
-                print(f"  broken: {error}")
-            sys.stdout.flush()
-    print(f"{len(CASES) - broken} passed, {broken} failed")
+    """Walk every case for its share of the time, or replay; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.sim.walk")
+    parser.add_argument("--seconds", type=float, default=300, help="for all cases, on all cores")
+    parser.add_argument("--case", choices=[c.name for c in CASES])
+    parser.add_argument("--replay", metavar="MOVES")
+    arguments = parser.parse_args()
+    cases = [c for c in CASES if arguments.case in (None, c.name)]
+    if arguments.replay:
+        try:
+            replay(cases[0], arguments.replay)
+        except AssertionError as broken:
+            print(f"broken: {broken}")
+            return 1
+        return 0
+    share_s = arguments.seconds * min(os.cpu_count() or 1, len(cases)) / len(cases)
+    broken = worlds = 0
+    for done in walk_all((case, 10**9, share_s) for case in cases):
+        print(done, flush=True)
+        broken += bool(done.broken)
+        worlds += done.worlds
+    print(f"{len(cases) - broken} passed, {broken} failed, {worlds:,} worlds")
     return 1 if broken else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

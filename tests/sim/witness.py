@@ -37,15 +37,13 @@ class Witness(Watch):
     def __init__(self, cluster: Cluster, slack_us: int = 8 * MS, majority: bool = False) -> None:
         self.cluster = cluster
         self.slack_us = slack_us
-        self.news_us = slack_us // 4
-        self.began_us: dict[Epoch, int] = {}
         self.majority = majority
         self.sent_us: dict[Ownership, dict[int, int]] = {}  # when each tick that runs it was sent
         self.given_up: set[Ownership] = set()  # in good order
         self.lives: dict[str, Life] = {}
         self.served: dict[Epoch, str] = {}
         self.checks = 0
-        cluster.watches.append(self)
+        cluster.watch(self)
 
     # What is true.
 
@@ -89,7 +87,6 @@ class Witness(Watch):
         found = [
             (max(self.sent_us.get(key, {}).get(tick, 0), ended_us), key, tick)
             for key, (tick, ended_us) in signs.items()
-            if not self._just_begun(key[0])
         ]
         if not found:
             return None
@@ -98,11 +95,6 @@ class Witness(Watch):
             return None
         at_us, key, tick = min(owners)
         return safety.Sign(key[0], tick, at_us)
-
-    def _just_begun(self, epoch: Epoch) -> bool:
-        """Whether news of this ownership may yet be under way: without a majority two nodes whose
-        waits end within one link delay both start, and the next Status settles it."""
-        return self.cluster.time.now_us - self.began_us.get(epoch, 0) <= self.news_us
 
     # Gathering.
 
@@ -163,6 +155,8 @@ class Witness(Watch):
                     ticks = self.sent_us.setdefault((status.running, host.incarnation), {})
                     ticks.setdefault(status.tick, self.cluster.time.now_us)
                     _note(life, (status.running, host.incarnation), status.tick)
+                if status.starting is not None:
+                    self._begins(host, life, status.starting)
                 if status.naming != life.naming:
                     life.naming = status.naming
                     if status.naming is not None:
@@ -186,14 +180,18 @@ class Witness(Watch):
     def _starts(self, host: Host, life: Life, epoch: Epoch) -> None:
         local_ms = self.cluster.local_ms(host)
         self._must(safety.s3_nothing_runs_before_the_sync(life.sync, local_ms))
-        self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
+        self._begins(host, life, epoch)
         if not life.named and life.naming is None:
             timeout_ms = host.settings.distributed.timeout_ms
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
             broken = safety.s4_no_failover_before_the_timeout(host.name, lost, timeout_ms, now_us)
             self._must(broken)
-        life.begun, life.named = epoch, False
-        self.began_us[epoch] = self.cluster.time.now_us
+        life.named = False
+
+    def _begins(self, host: Host, life: Life, epoch: Epoch) -> None:
+        if epoch != life.begun:
+            self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
+            life.begun = epoch
 
     # Checking.
 
@@ -206,11 +204,7 @@ class Witness(Watch):
             if not cluster.twins:
                 self._must(safety.an_epoch_has_one_node(host.running, host.key, first))
             if host.running != life.begun:  # it goes on under a new one
-                self._must(safety.an_epoch_is_new(host.running, life.heard, host.name))
-                former = life.begun
-                if former is not None:
-                    self.began_us[host.running] = self.began_us.get(former, 0)
-                life.begun = host.running
+                self._begins(host, life, host.running)
         if host.node is not None and life.sync.deadline_ms is not None and life.sync.mandatory:
             local_ms = cluster.local_ms(host)
             looked_ms = (cluster.time.now_us - host.alive_us) // MS
@@ -224,17 +218,8 @@ class Witness(Watch):
             if self.majority:
                 self._must(safety.s2_at_most_one_serves(serving))
             self._must(
-                safety.s1_none_serve_that_hear_each_other(serving, self._s1_us, self.slack_us)
+                safety.s1_none_serve_that_hear_each_other(serving, self.heard_us, self.slack_us)
             )
-
-    def _s1_us(self, one: str, other: str) -> int | None:
-        """As heard_us; not for two that began within one link delay of each other, just now."""
-        epochs = [self.cluster.hosts[k].running for k in (one, other)]
-        began = [self.began_us.get(e, 0) for e in epochs if e is not None]
-        if abs(began[0] - began[-1]) <= self.news_us:
-            if self.cluster.time.now_us - max(began) <= self.news_us:
-                return None
-        return self.heard_us(one, other)
 
     def _must(self, broken: str | None) -> None:
         if broken is not None:

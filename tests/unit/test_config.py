@@ -167,7 +167,7 @@ GROUP = 'IPv4 multicast as 239.192.64.41, or ""'
 GROUP6 = 'IPv6 multicast as ff02::6368:7563, or ""'
 PEERS = "host, host:port, [fd00::1]:port or [fe80::1%eth0]:port"
 WORD = "a word of at most 63 letters, digits, _ and -"
-MAJORITY = '"reachable"; "majority" is not built yet in this version, use "reachable"'
+QUORUM = '"reachable" or "majority"'
 TOO_LONG = "at most 31622400000, a year"
 INTERFACE = "an interface's name, at most 15 letters, as eth0"
 HOST = 'a host as manticore or 10.0.0.1, or ""'
@@ -198,9 +198,8 @@ def times(least: int) -> str:
         ("distributed.sync_nodes_mandatory", "{}", NAMES),
         ("distributed.sync_nodes_timeout", "0", f"{times(1)}, or inf"),
         ("distributed.sync_nodes_timeout", "false", f"{times(1)}, or inf"),
-        ("distributed.quorum", '"majority"', MAJORITY),
-        ("distributed.quorum", '"half"', MAJORITY),
-        ("distributed.quorum", "2", MAJORITY),
+        ("distributed.quorum", '"half"', QUORUM),
+        ("distributed.quorum", "2", QUORUM),
         ("distributed.takeover", "1", "true or false"),
         ("distributed.takeover", '"true"', "true or false"),
         ("distributed.takeover_delay", "-1", times(0)),
@@ -594,6 +593,89 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+# Majority
+
+
+def majority(*lines: str) -> str:
+    return "\n".join(["[distributed]", 'quorum = "majority"', *lines])
+
+
+def pinned(count: int) -> str:
+    return f"nodes = {[f'{letter}@h{letter}' for letter in 'abcdefg'[:count]]}"
+
+
+def test_majority_needs_each_entry_pinned_and_says_so_of_each() -> None:
+    assert problems(majority('nodes = ["a", ["b@beta", "c"]]')) == [
+        f'distributed.nodes: got "{x}", want its host, as "{x}@manticore", for majority'
+        for x in "ac"
+    ]
+    assert len(problems(majority())) == 3, "the list that is the default is not pinned"
+
+
+def test_majority_needs_more_than_one_entry() -> None:
+    assert problems(majority(pinned(1))) == [
+        "distributed.nodes: got 1 entry, want at least 3 for majority: one alone protects nothing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "tick", "problem"),
+    [
+        ("2000", 250, ""),
+        ("1999", 250, "got 1999, want at least 2000 for majority (8 x node.tick)"),
+        ("80", 10, ""),
+        ("0", 10, "got 0, want at least 80 for majority (8 x node.tick)"),
+        ("inf", 500, "got inf, want a time of at least 4000 for majority (8 x node.tick)"),
+    ],
+)
+def test_majority_needs_a_timeout_of_two_tick_times(timeout: str, tick: int, problem: str) -> None:
+    text = majority(pinned(3), f"timeout = {timeout}", "[node]", f"tick = {tick}")
+    if problem:
+        assert problems(text) == [f"distributed.timeout: {problem}"]
+    else:
+        settings, _ = config.parse(text)
+        assert settings.distributed.quorum == "majority"
+
+
+def test_majority_tells_everything_at_once() -> None:
+    text = majority('nodes = ["a"]', "timeout = inf", 'takeover = "no"')
+    keys = [problem.partition(": ")[0] for problem in problems(text)]
+    assert keys == ["distributed.takeover", *["distributed.nodes"] * 2, "distributed.timeout"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (["nodes = 5", "timeout = 5000"], "distributed.nodes"),
+        ([pinned(3), "timeout = -1"], "distributed.timeout"),
+        ([pinned(3), "timeout = 1000", "[node]", "tick = 5"], "node.tick"),
+    ],
+)
+def test_a_wrong_key_is_not_blamed_twice(lines: list[str], key: str) -> None:
+    assert [problem.partition(": ")[0] for problem in problems(majority(*lines))] == [key]
+
+
+@pytest.mark.parametrize(
+    ("count", "warned"),
+    [
+        (2, "when one is away, the other does not serve; a third entry mends that"),
+        (3, ""),
+        (4, "1 of them may be away, as with 3; use one more or less"),
+        (5, ""),
+        (6, "2 of them may be away, as with 5; use one more or less"),
+    ],
+)
+def test_majority_warns_of_a_number_that_gains_nothing(count: int, warned: str) -> None:
+    _, warnings = config.parse(majority(pinned(count)))
+    entries = f'distributed.nodes: {count} entries with quorum "majority"'
+    assert warnings == ((f"{entries}: {warned}",) if warned else ())
+
+
+def test_without_majority_none_of_it_is_asked_for() -> None:
+    for lines in (["nodes = ['a']"], ["timeout = inf"], [pinned(2)], [pinned(4)]):
+        assert config.parse("\n".join(["[distributed]", *lines]))[1] == ()
 
 
 # Any text

@@ -15,7 +15,8 @@ from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY
-from chucky.names import NodeName
+from chucky.names import NodeName, NodePattern
+from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 
 KEY = bytes(32)
@@ -100,3 +101,16 @@ def test_a_reload_takes_the_cookie_file_that_it_read() -> None:
     taken, kept = daemon_reload.merge(running, read)
     assert taken.node.cookie_file == "/other"
     assert kept == ("distributed.timeout",)
+
+
+def test_a_reload_never_changes_the_electorate() -> None:
+    running = Distributed(quorum="majority")
+    for changed, key in (
+        (Distributed(), "quorum"),
+        (Distributed(quorum="majority", timeout_ms=6000), "timeout"),
+        (Distributed(quorum="majority", nodes=PriorityList(((NodePattern("a"),),))), "nodes"),
+    ):
+        taken, kept = daemon_reload.merge(Settings(running), Settings(changed))
+        assert taken == Settings(running) and kept == (f"distributed.{key}",)
+    taken, kept = daemon_reload.merge(Settings(running), Settings(running, Node(tick_ms=500)))
+    assert taken == Settings(running) and kept == ("node.tick",)

@@ -74,7 +74,7 @@ class Node:
 
     async def until(self, kind: str, count: int = 1) -> tuple[Any, ...]:
         """Wait until it was told `count` of these; return the last."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.of(kind)) < count:
                 self._changed.clear()
                 await self._changed.wait()
@@ -117,7 +117,7 @@ async def read_all(sock: socket.socket) -> bytes:
     sock.setblocking(False)
     data = b""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while chunk := await loop.sock_recv(sock, 65536):
                 data += chunk
     except ConnectionError:
@@ -454,7 +454,8 @@ def test_who_does_not_read_is_closed() -> None:
 
 def test_strangers_take_a_bounded_number_of_places_and_nodes_still_get_in() -> None:
     async def scenario() -> None:
-        async with node(A) as a, node(B) as b:
+        # Time enough to dial them all: none is to leave by itself.
+        async with node(A) as a, node(B, handshake_timeout_ms=60_000) as b:
             # One source: 127.0.0.1.
             crowd = [connect(b.home) for _ in range(MAX_HANDSHAKES_PER_SOURCE + 5)]
             await b.until("down", 5)

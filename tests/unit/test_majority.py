@@ -46,9 +46,37 @@ def test_one_of_three_never_serves() -> None:
     cluster = Cluster(majority())
     cluster.start("a")
     cluster.run(30_000)
-    assert cluster.serving == "" and "1 of the 2 nodes it needs" in cluster.snapshot("a").sentence
+    assert cluster.serving == "" and not cluster.snapshot("a").quorate
+    assert cluster.snapshot("a").sentence == "standby; no majority: 1 of 3 listed nodes here"
     cluster.start("c")
     assert cluster.run_until(lambda: cluster.serving == "a") <= TIMEOUT_MS + 300
+
+
+def test_status_says_why_nobody_serves() -> None:
+    cluster = Cluster(majority(), "abcz")
+    cluster.start("a", "b", "z")
+    cluster.run(1000)
+    for short in "abz":
+        assert cluster.snapshot(short).quorate
+    waits = "standby; no owner: who has just started backs nobody for one timeout: 2 s left"
+    assert cluster.snapshot("a").sentence == waits
+    cluster.start("c")
+    cluster.run_until(lambda: cluster.serving == "a")
+    cluster.run(TIMEOUT_MS)
+    cluster.kill("a")
+    cluster.kill("c")
+    cluster.run(1000)
+    # Not "a@h is lost: 1 s left": that wait ends in nothing.
+    assert cluster.snapshot("b").sentence == "standby; no majority: 1 of 3 listed nodes here"
+    here = "observer, not in nodes; no majority: 1 of 3 listed nodes here"
+    assert cluster.snapshot("z").sentence == here and not cluster.snapshot("z").quorate
+
+
+def test_without_a_majority_rule_one_alone_is_enough() -> None:
+    cluster = Cluster(Settings(), "a")
+    cluster.start("a")
+    cluster.run(1000)
+    assert cluster.serving == "a" and cluster.snapshot("a").quorate
 
 
 def test_a_killed_owner_is_replaced_within_the_margin() -> None:

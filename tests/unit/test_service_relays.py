@@ -37,7 +37,7 @@ def test_what_is_accepted_at_once_is_asked_at_once() -> None:
         wire(relay, 1, served, 2)
         clients = [socket.create_connection(("127.0.0.1", relay.service.port)) for _ in range(20)]
         await served.until(lambda: served.picked == 20)
-        assert [ask.count for ask in asks(relay)] == [20]
+        assert [ask.wanted for ask in asks(relay)] == [20]
         await relay.held(0)
         assert {client.recv(100) for client in clients} == {
             f"fact {number}\n".encode() for number in range(1, 21)
@@ -190,7 +190,7 @@ def test_asks_under_way_are_bounded() -> None:
         waiting = [asyncio.ensure_future(node.service.request()) for _ in range(count)]
         await node.held(count)
         node.becomes(Relay(1))
-        assert [ask.count for ask in asks(node)] == [service.ASK_FACTS] * service.FLIGHTS
+        assert [ask.wanted for ask in asks(node)] == [service.ASK_FACTS] * service.FLIGHTS
         node.service.on_answer(1, Answer(1, EPOCH_5, ("fact",) * service.ASK_FACTS))
         assert len(asks(node)) == service.FLIGHTS + 1
         for number in itertools.count(2):

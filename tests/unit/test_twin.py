@@ -10,7 +10,8 @@ from typing import Any, get_args
 from hypothesis import given, settings
 
 from chucky.core.vacancy import Record
-from chucky.core.verdict import Hold, Verdict, decide
+from chucky.core.verdict import decide
+from chucky.core.verdicts import Hold, Verdict
 from chucky.core.view import PeerView, View
 from chucky.messages import End, Epoch, Holds, Naming, Status
 from chucky.names import NodeName
@@ -217,6 +218,23 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
     return backed(v, ("Resume",))
 
 
+# -- the node that starts
+
+
+def as_starting(v: View, mine: Epoch) -> set[Essence]:
+    """S1: all peers have heard that it starts, and no other holder is known; a tick time later it
+    goes on without those that said nothing, and gives way to every other."""
+    if v.asked_tick == 0:
+        return HOLD
+    over = v.now_ms >= v.asked_by_ms
+    others = holders(v)
+    ahead = {h for h in others if h.how is not Holds.STARTING or over or stands_better(v, h, mine)}
+    if v.listening or v.stop_by_ms is not None or ahead:
+        return {("Withdraw",)}
+    unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]
+    return HOLD if others or (unasked and not over) else {("Run",)}
+
+
 # -- the standby
 
 
@@ -342,7 +360,7 @@ def twin(v: View) -> set[Essence]:
         return as_owner(v, v.running)
     if v.naming is not None:
         return as_yielding(v, v.naming)
-    return HOLD if v.starting is not None else as_standby(v)
+    return as_standby(v) if v.starting is None else as_starting(v, v.starting)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -355,7 +373,7 @@ def test_the_twin_agrees(view: View) -> None:
 def test_an_owner_names_no_node_that_stands_only_in_its_own_list() -> None:
     b, a, _, d = NODES
     mine = Epoch(2, b)
-    ready = dataclasses.replace(QUIET, digest=OTHER, ready=mine)
+    ready = QUIET._replace(digest=OTHER, ready=mine)
     stopping = {**QUIET_VIEW, "nodes": LISTS[4], "running": mine, "stop_by_ms": NOW_MS + 2}
     view = View(**stopping, peers=(PeerView(a, 5, QUIET), PeerView(d, 4, ready)))
     assert twin(view) == HOLD

@@ -5,21 +5,23 @@ import dataclasses
 import pytest
 
 from chucky.core.vacancy import Record
-from chucky.core.verdict import (
+from chucky.core.verdict import decide
+from chucky.core.verdicts import (
     Advance,
     GetReady,
     Hold,
     Name,
     Release,
     Resume,
+    Run,
     Start,
     Succeed,
     Succeeded,
     Verdict,
+    Withdraw,
     Yield,
-    decide,
 )
-from chucky.core.view import DownView, PeerView, View, holders
+from chucky.core.view import DownView, PeerView, View
 from chucky.messages import End, Epoch, Heard, Holds, Naming, Sign, Status
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
@@ -38,7 +40,7 @@ INCARNATIONS = {A: 10, B: 20, C: 30, D: 40, Z: 5}
 def status(**said: object) -> Status:
     """What a listed, synced, able standby says, but for `said`."""
     standby = Status(50, 50, MINE, "standby", listed=True, synced=True, able=True)
-    return dataclasses.replace(standby, **said)  # type: ignore[arg-type]
+    return standby._replace(**said)  # type: ignore[arg-type]
 
 
 def peer(node: object, **said: object) -> PeerView:
@@ -188,6 +190,38 @@ def test_yielding(row: str) -> None:
 
 def test_a_starting_node_waits_for_its_application() -> None:
     assert decide(view(starting=E3, peers=(peer(A, running=E5),))) == Hold("starting")
+
+
+ASKED = {"starting": E3, "asked_tick": 60, "asked_by_ms": NOW_MS + 700}
+ASKS = Hold("starting", NOW_MS + 700)
+LATE = {"asked_by_ms": NOW_MS}
+STARTING = {
+    "alone": ({}, Run()),
+    "all have heard": ({"peers": (peer(A, echo=60), peer(C, echo=61))}, Run()),
+    "one has not": ({"peers": (peer(A, echo=60), peer(C, echo=59))}, ASKS),
+    "one said nothing yet": ({"peers": (peer(A, echo=60), PeerView(C, 30, None))}, ASKS),
+    "one has not for a tick time": ({"peers": (peer(A, echo=59),), **LATE}, Run()),
+    "another one runs": ({"peers": (peer(A, running=E1),)}, Withdraw()),
+    "another one names": ({"peers": (peer(A, naming=Naming(E1, C, 30, 1)),)}, Withdraw()),
+    "a better-standing one starts": ({"peers": (peer(A, starting=E5),)}, Withdraw()),
+    "a worse one starts": ({"peers": (peer(D, echo=60, starting=Epoch(2, D)),)}, ASKS),
+    "it does so for a tick time": (
+        {"peers": (peer(D, echo=60, starting=Epoch(2, D)),), **LATE},
+        Withdraw(),
+    ),
+    "a peer hears one that starts": (
+        {"peers": (peer(C, echo=60, hears=(heard(E5, Holds.STARTING),)),)},
+        Withdraw(),
+    ),
+    "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
+    "it is to stop": ({"peers": (peer(A, echo=60),), "stop_by_ms": NOW_MS + 1}, Withdraw()),
+}
+
+
+@pytest.mark.parametrize("row", STARTING)
+def test_a_node_that_asks_whether_it_may_start(row: str) -> None:
+    seen, verdict = STARTING[row]
+    assert decide(view(**{**ASKED, **seen})) == verdict
 
 
 TO_ME = Naming(E1, B, 20, 44)
@@ -404,16 +438,16 @@ def test_vacancy(row: str) -> None:
 def test_what_a_peer_says_of_itself_outweighs_what_others_heard() -> None:
     a = peer(A, highest=E1)  # it is up and runs nothing
     seen = view(peers=(a, peer(C, hears=(heard(E1), heard(Epoch(2, D)), heard(E3)))))
-    assert [h.epoch.node for h in holders(seen)] == [D]  # b, of epoch 3, is this node itself
+    assert [h.epoch.node for h in seen.holders] == [D]  # b, of epoch 3, is this node itself
 
 
 def test_what_others_heard_of_a_peer_counts_when_it_is_newer() -> None:
     seen = view(peers=(peer(A), peer(C, hears=(heard(E1),))))
-    assert [h.epoch for h in holders(seen)] == [E1]  # a began it since it was heard here
+    assert [h.epoch for h in seen.holders] == [E1]  # a began it since it was heard here
     again = view(peers=(PeerView(A, 99, status()), peer(C, hears=(heard(E1),))))
-    assert not list(holders(again))  # that was its former incarnation
+    assert not again.holders  # that was its former incarnation
 
 
 def test_a_peer_that_has_said_nothing_is_heard_through_others() -> None:
     seen = view(peers=(PeerView(A, 10, None), peer(C, hears=(heard(E1),))))
-    assert [h.epoch for h in holders(seen)] == [E1]
+    assert [h.epoch for h in seen.holders] == [E1]

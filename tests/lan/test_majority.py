@@ -1,0 +1,189 @@
+"""quorum = "majority" with real daemons: never two that serve, and one in time. Needs root.
+
+Each node is asked at its own loopback, so the client reaches every node, whatever the LAN does.
+"""
+
+import pytest
+
+from tests.lan.bed import HOST, Bed, at, now_ms, throughout, until
+from tests.lan.cluster import FAILOVER_MARGIN_MS, HEAL_MS, TICK_MS, Cluster, on_lan
+from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+
+pytestmark = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
+
+TIMEOUT_MS = 2000
+LEASE_MS = TIMEOUT_MS * 97 // 100
+LONGER_MS = TIMEOUT_MS * 3 // 100 + FAILOVER_MARGIN_MS  # L1 under majority
+MAJORITY = {
+    "distributed": {
+        "nodes": [f"a@{HOST}-a", [f"b@{HOST}-b", f"c@{HOST}-c"]],
+        "quorum": "majority",
+        "timeout": TIMEOUT_MS,
+    }
+}
+ALONE = "no majority: 1 of 3 listed nodes here"
+LAPSED = "stops: fewer than a majority of the nodes back it"
+MOVED = "failing over|taking over"
+
+
+def formed(bed: Bed, lan: Lan) -> Cluster:
+    """Return a cluster where a serves and each node has been up for a timeout, so has a vote."""
+    cluster = on_lan(bed, lan, MAJORITY)
+    cluster.start("abc")
+    started_ms = now_ms()
+    cluster.meet("abc")
+    cluster.eye.served_everywhere("a", "abc")
+    at(started_ms + TIMEOUT_MS)
+    assert cluster["a"].status()["quorum"] == "majority" and cluster["a"].status()["quorate"]
+    return cluster
+
+
+def test_all_that_start_together_wait_one_timeout_and_have_one_owner(bed: Bed) -> None:
+    cluster = on_lan(bed, Lan(bed), MAJORITY)
+    cluster.start("abc")
+    started_ms = max(cluster[x].started_ms for x in "abc")
+    ready_ms = max(cluster[x].ready() for x in "abc")
+    first_ms = cluster.eye.served_everywhere("a", "abc")
+    assert started_ms + TIMEOUT_MS <= first_ms
+    assert cluster.eye.first("a", 0) <= ready_ms + TIMEOUT_MS + LONGER_MS
+    assert cluster.eye.owners() == ["a"] and not cluster.eye.failed("abc")
+
+
+def test_the_owner_is_killed_and_comes_back(bed: Bed) -> None:
+    cluster = formed(bed, Lan(bed))
+    killed_ms = cluster["a"].kill()
+    took_ms = cluster.eye.first("b", killed_ms) - killed_ms
+    assert TIMEOUT_MS - 2 * TICK_MS <= took_ms <= TIMEOUT_MS + LONGER_MS
+    cluster["b"].says(f"{cluster['a']} is failing over to {cluster['b']}", killed_ms)
+    cluster["a"].exit_code()
+    cluster.start("a")
+    cluster.eye.served_everywhere("a", "abc", cluster["a"].ready())
+    assert not cluster.eye.failed("bc")
+    assert cluster.eye.owners() == ["a", "b", "a"]
+
+
+def test_the_owner_is_back_within_the_timeout(bed: Bed) -> None:
+    cluster = formed(bed, Lan(bed))
+    killed_ms = cluster["a"].kill()
+    cluster["a"].exit_code()
+    cluster.start("a")
+    first_ms = cluster.eye.first("a", cluster["a"].ready(), "bc")
+    assert first_ms < killed_ms + TIMEOUT_MS, "it waited for the failover"
+    at(killed_ms + TIMEOUT_MS + LONGER_MS)
+    assert not any(cluster[x].log.find(MOVED) for x in "abc")
+    assert cluster.eye.owners() == ["a"] and not cluster.eye.failed("bc")
+
+
+def test_an_owner_cut_off_stops_before_the_others_start(bed: Bed) -> None:
+    lan = Lan(bed)
+    cluster = formed(bed, lan)
+    cut_ms = now_ms()
+    lan.drop("a")
+    first_ms = cluster.eye.first("b", cut_ms)
+    assert first_ms <= cut_ms + TIMEOUT_MS + LONGER_MS
+    stopped = cluster["a"].log.wait(LAPSED, cut_ms)
+    assert stopped.ms <= cut_ms + LEASE_MS + FAILOVER_MARGIN_MS
+    # The client at a was served to the end of the lease, and not at all once b served.
+    last_a_ms = max(x.ended_ms for x in cluster.eye.facts("a") if x.owner == "a")
+    assert cut_ms + LEASE_MS - 2 * TICK_MS <= last_a_ms < first_ms
+    until(lambda: ALONE in cluster["a"].status()["sentence"], "a says why it does not serve")
+    status = cluster["a"].status()
+    assert (status["phase"], status["owner"], status["quorate"]) == ("standby", None, False)
+    throughout(TIMEOUT_MS, lambda: cluster.eye.waiting_ms("a"), "a serves nothing")
+    lan.undrop("a")
+    healed_ms = now_ms()
+    cluster.eye.served_everywhere("a", "abc", healed_ms)
+    at(healed_ms + HEAL_MS + TIMEOUT_MS)
+    assert cluster.eye.owners("abc", healed_ms + HEAL_MS) == ["a"]
+    assert not cluster.eye.failed("bc")
+    assert cluster.eye.owners() == ["a", "b", "a"]
+
+
+def test_a_minority_of_one_serves_nothing(bed: Bed) -> None:
+    lan = Lan(bed)
+    cluster = formed(bed, lan)
+    split_ms = now_ms()
+    lan.split("c")
+    until(lambda: ALONE in cluster["c"].status()["sentence"], "c says why it does not serve")
+    at(split_ms + 2 * (TIMEOUT_MS + LONGER_MS))
+    assert cluster.eye.waiting_ms("c")
+    lan.join()
+    healed_ms = now_ms()
+    assert cluster.eye.first("a", healed_ms, "c") <= healed_ms + HEAL_MS
+    assert not any(cluster[x].log.find(f"{MOVED}|{LAPSED}") for x in "abc")
+    assert not cluster.eye.failed("ab")
+    assert cluster.eye.owners() == ["a"]
+
+
+@pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
+def test_an_owner_frozen_for_longer_than_its_lease_answers_nothing_of_it(
+    bed: Bed, hears: bool
+) -> None:
+    lan = Lan(bed)
+    cluster = formed(bed, lan)
+    if not hears:
+        lan.drop("a")  # so that on waking the first thing it sees is the client
+    frozen_ms = cluster["a"].freeze()
+    cluster.eye.served_everywhere("b", "bc", frozen_ms)
+    waiting_ms = cluster.eye.waiting_ms("a")
+    assert waiting_ms >= LEASE_MS - 2 * TICK_MS, "the client at a asks, and a is frozen"
+    thawed_ms = cluster["a"].thaw()
+    if not hears:
+        until(lambda: ALONE in cluster["a"].status()["sentence"], "a says why it does not serve")
+        lan.undrop("a")
+    cluster.eye.served_everywhere("a", "abc", thawed_ms)
+    taken_ms = cluster["a"].log.wait("is taking over", thawed_ms).ms
+    since = [x for x in cluster.eye.facts("a") if x.ended_ms >= thawed_ms and x.owner == "a"]
+    assert min(x.ended_ms for x in since) >= taken_ms - TICK_MS, "an answer of the old epoch"
+    assert cluster.eye.owners() == ["a", "b", "a"]
+    assert not cluster.eye.failed("bc")
+
+
+def test_two_of_three_lose_power(bed: Bed) -> None:
+    lan = Lan(bed)
+    cluster = formed(bed, lan)
+    lost_ms = now_ms()
+    for label in "bc":
+        lan.drop(label)
+        cluster[label].kill()
+    cluster["a"].log.wait(LAPSED, lost_ms)
+    last_a_ms = max(x.ended_ms for x in cluster.eye.facts("a"))
+    assert last_a_ms <= lost_ms + LEASE_MS + FAILOVER_MARGIN_MS
+    until(lambda: ALONE in cluster["a"].status()["sentence"], "a says why it does not serve")
+    assert cluster["a"].chucky("status").stdout.startswith(f"standby; {ALONE}\n")
+    throughout(TIMEOUT_MS, lambda: cluster.eye.waiting_ms("a"), "a serves nothing")
+    lan.undrop("b")
+    cluster["b"].exit_code()
+    back_ms = cluster["b"].start()
+    # b has forgotten whom it backed, and backs nobody for one timeout.
+    first_ms = cluster.eye.first("a", back_ms)
+    assert back_ms + TIMEOUT_MS <= first_ms
+    assert first_ms <= cluster["b"].ready() + TIMEOUT_MS + LONGER_MS
+    assert cluster.eye.owners() == ["a"]
+
+
+def test_all_three_restart_at_once(bed: Bed) -> None:
+    cluster = formed(bed, Lan(bed))
+    killed_ms = now_ms()
+    for label in "abc":
+        cluster[label].kill()
+    for label in "abc":
+        cluster[label].exit_code()
+    cluster.start("abc")
+    waits = "no owner: who has just started backs nobody for one timeout"
+    until(lambda: waits in cluster["a"].status()["sentence"], "a says what it waits for")
+    first_ms = cluster.eye.served_everywhere("a", "abc", killed_ms)
+    assert min(cluster[x].started_ms for x in "abc") + TIMEOUT_MS <= first_ms
+    ready_ms = max(cluster[x].ready() for x in "abc")
+    assert cluster.eye.first("a", ready_ms) <= ready_ms + TIMEOUT_MS + LONGER_MS
+    assert cluster.eye.owners() == ["a"]
+
+
+def test_a_planned_stop_moves_it_at_once(bed: Bed) -> None:
+    cluster = formed(bed, Lan(bed))
+    stopped_ms = cluster["a"].stop()
+    assert cluster.eye.first("b", stopped_ms) <= stopped_ms + HEAL_MS
+    assert cluster["a"].exit_code() == 0
+    cluster.eye.served_everywhere("b", "bc", now_ms())
+    assert not cluster.eye.failed("bc")
+    assert cluster.eye.owners() == ["a", "b"]

@@ -1,0 +1,95 @@
+"""The walk through small worlds: what it finds when the rules are right, and when they are not."""
+
+from typing import Any
+
+import pytest
+
+from chucky.core import ownership, verdict
+from chucky.messages import Epoch
+from tests.sim import parts, walk
+
+# Far enough for a failover and a return; the rest is `make walk`.
+DEPTHS = {"two-1": 200, "two-cold": 9, "two-return": 11, "three-1": 45, "majority-1": 45}
+
+
+def case(name: str) -> walk.Case:
+    """Return the case of this name."""
+    return next(c for c in walk.CASES if c.name == name)
+
+
+def test_all_cases(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [(case(name), depth, 1e9) for name, depth in DEPTHS.items()]
+    found = list(walk.walk_all(jobs))
+    with capsys.disabled():
+        print(*("", *found), sep="\n")
+    assert not [done for done in found if done.broken]
+    for done in found:
+        assert done.complete or done.depth == DEPTHS[done.case.name]
+
+
+def test_a_walk_goes_the_same_way_each_time() -> None:
+    one, other = (walk.walk(case("two-cold"), 6) for _ in range(2))
+    assert (one.worlds, one.moves, one.depth) == (other.worlds, other.moves, other.depth)
+    assert one.worlds > 300 and not one.broken
+
+
+def test_a_node_taken_apart_is_the_same_again() -> None:
+    for body in case("three-1").world().bodies:
+        assert body
+        node = parts.together(body.parts)
+        assert parts.apart(node) == body.parts
+        assert node.snapshot().owner == walk.small.name(0)
+
+
+# What it must object to, and after how many moves.
+
+real = verdict._vacancy_ends
+
+
+def early(*args: Any) -> int | None:
+    """A failover 400 ms too early."""
+    ends_ms = real(*args)
+    return None if ends_ms is None else ends_ms - 400
+
+
+def old_epoch(self: ownership.Ownership) -> Epoch:
+    """An ownership that takes the number that it has heard of."""
+    self.highest = Epoch(self.highest.number if self.highest else 1, self.me)
+    return self.highest
+
+
+def never_yields(*args: Any) -> bool:
+    """An owner that finds itself the better one, always."""
+    return True
+
+
+BUGS = [
+    (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 8),
+    (ownership.Ownership, "_new_epoch", old_epoch, "two-cold", "epochs: a@h begins 1 of a@h", 6),
+    (verdict, "_outranks", never_yields, "two-2", "L7: all is well, and a@h, b@h serves", 3),
+]
+
+
+@pytest.mark.parametrize(
+    "where, what, bug, name, says, depth", BUGS, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_the_walk_objects(
+    where: Any, what: str, bug: Any, name: str, says: str, depth: int,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(where, what, bug)
+    found = walk.walk(case(name), depth)
+    assert found.broken.startswith(says)
+    words = " ".join(":".join(map(str, step)) for step in found.path)
+    assert f"--case {name} --replay '{words}'" in str(found)
+    with pytest.raises(AssertionError, match=says):
+        walk.replay(case(name), words)
+    assert len(capsys.readouterr().out.splitlines()) == len(found.path)
+
+
+def test_a_bug_of_the_walk_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(world: Any) -> None:
+        raise StopIteration("of its own")
+
+    monkeypatch.setattr(walk, "moves", stops)
+    assert "StopIteration: of its own" in walk.walk(case("two-1"), 2).broken
