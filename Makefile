@@ -1,9 +1,9 @@
 # Each target does its own set-up; on a fresh Debian it needs python3 >= 3.11 and a way to PyPI.
 VENV = .venv
 RUN = $(VENV)/bin/python -m
-PACKED = chucky debian etc systemd facts.txt setup.py LICENSE README.md
+PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim walk scenarios lan machines deb clean
+.PHONY: demo test check sim walk scenarios lan machines deb package-check clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -36,6 +36,9 @@ machines: $(VENV)/test.stamp chucky.deb
 	@$(RUN) pytest tests/machines
 
 deb: chucky.deb
+
+package-check:
+	@tests/package_check.sh
 
 clean:
 	rm -rf $(VENV) chucky.deb .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -103,7 +103,12 @@ def _demo(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("chucky", description="Ask the node that runs here.")
     parser.add_argument("--node", metavar="NAME", default="", help="which, when several run here")
-    parser.add_argument("--runtime-dir", metavar="D", default=RUNTIME_DIR)
+    parser.add_argument(
+        "--runtime-dir",
+        metavar="D",
+        default=RUNTIME_DIR,
+        help=f"where the nodes have their sockets, instead of {RUNTIME_DIR}",
+    )
     parser.add_argument("--version", action="version", version=f"chucky {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 

@@ -12,7 +12,6 @@ import random
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -22,6 +21,7 @@ from chucky import __version__, config, cookie, daemon_addresses, daemon_reload,
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
+from chucky.daemon_log import log_report
 from chucky.daemon_options import Options, parse_options
 from chucky.errors import EXIT_TEMPORARY, ChuckyError, ConfigError
 from chucky.messages import Answer, Ask, Beacon, Epoch, Message
@@ -199,11 +199,10 @@ class Daemon:
                 waiting = self._connects.pop(request, None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(action)
-            case ac.Report(level, sentence):
-                _say(level, sentence)
-            case ac.Exit(code, sentence):
-                _say(logging.ERROR if code else logging.INFO, sentence)
-                self._exit.set_result(code)
+            case ac.Report() | ac.Exit():
+                log_report(action, self._node.snapshot(), self._settings.distributed.application)
+                if isinstance(action, ac.Exit):
+                    self._exit.set_result(action.code)
             case _:
                 assert_never(action)
 
@@ -365,11 +364,6 @@ class Daemon:
         return await done
 
 
-def _say(level: int, sentence: str) -> None:
-    """Log what the core reports; a peer's words in it cannot add lines or commands."""
-    _log.log(level, "%s", sentence if sentence.isprintable() else ascii(sentence))
-
-
 async def _run(options: Options) -> int:
     settings, warnings = config.load(options.config)
     for warning in warnings:
@@ -383,9 +377,7 @@ async def _run(options: Options) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run chuckyd and return its exit code (DESIGN 3.2)."""
     options = parse_options(arguments)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(systemd.formatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler()])
     try:
         return asyncio.run(_run(options))
     except ChuckyError as error:

@@ -19,17 +19,28 @@ class Options:
 
 def parse_options(arguments: list[str] | None) -> Options:
     """Return the options; --check and --version end here, with SystemExit."""
-    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="a, or a full one@192.168.0.100")
-    parser.add_argument("--config", metavar="F", default="/etc/chucky/node.toml")
-    parser.add_argument("--cookie-file", metavar="F", default="", help="instead of the config's")
-    parser.add_argument("--host", metavar="H", default="", help="instead of the config's")
-    parser.add_argument("--runtime-dir", metavar="D", default="/run/chucky")
-    parser.add_argument("--check", action="store_true", help="check the config and exit")
-    parser.add_argument("--version", action="version", version=f"chuckyd {__version__}")
+    parser = _parser()
     found = parser.parse_args(arguments)
     if found.check:
         raise SystemExit(report.check(found.config))
     if found.name is None:
         parser.error("NAME is missing, as in: chuckyd a")
     return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a, or a full one@192.168.0.100")
+    config = "/etc/chucky/node.toml"
+    parser.add_argument("--config", metavar="F", default=config, help=f"instead of {config}")
+    parser.add_argument("--cookie-file", metavar="F", default="", help="instead of the config's")
+    parser.add_argument("--host", metavar="H", default="", help="instead of the config's")
+    parser.add_argument(
+        "--runtime-dir",
+        metavar="D",
+        default="/run/chucky",
+        help="where the socket D/NAME/NAME.sock is, instead of in /run/chucky",
+    )
+    parser.add_argument("--check", action="store_true", help="check the config and exit")
+    parser.add_argument("--version", action="version", version=f"chuckyd {__version__}")
+    return parser

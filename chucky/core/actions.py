@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from chucky.messages import Epoch, Message
-from chucky.names import Address
+from chucky.names import Address, NodeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,14 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Log a sentence."""
+    """Log a sentence, with what it is about in words that a tool can look for: `cause` is what
+    happened, `peer` and `epoch` whom and which ownership it concerns."""
 
     level: Level
     sentence: str
+    cause: str
+    peer: NodeName | None = None
+    epoch: Epoch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Differences:
         if differing and differing != self.keys.get(name):
             how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
             sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
-            self._emit(Report(Level.WARNING, sentence))
+            self._emit(Report(Level.WARNING, sentence, "config", name))
         self.keys[name] = differing
 
     def forget(self, name: NodeName) -> None:

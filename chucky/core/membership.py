@@ -184,7 +184,7 @@ class Membership:
         at = link.address if link.dialled else None
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
         if not known:
-            self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up"))
+            self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up", "up", link.name))
 
     def _meet_namesake(self, link: Link, now_ms: int) -> None:
         """A node of this name answered: this very one, or another whose uptime must be heard."""
@@ -243,7 +243,7 @@ class Membership:
             sentence = f"** Our connection attempt was disallowed by node {who} at {at} **"
         else:
             sentence = f"** Connection attempt from disallowed node {who} **"
-        self.emit(Report(Level.WARNING, sentence))
+        self.emit(Report(Level.WARNING, sentence, "cookie", name))
 
     def _end(self, link: Link, heard: bool, now_ms: int) -> None:
         """Forget a link in use; whoever waits for its name comes in."""
@@ -253,7 +253,7 @@ class Membership:
         if heard and not link.leaving and self.contacts.addresses(link.name):
             gone.asked_by_ms = now_ms + self.settings.tick_time_ms
         how = "left" if link.leaving else "ended its link" if heard else "is silent"
-        self.emit(Report(Level.INFO, f"{link.name} {how}: it is down"))
+        self.emit(Report(Level.INFO, f"{link.name} {how}: it is down", "down", link.name))
         self.link_ended(link, heard)
         newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
         if newcomer is not None:

@@ -71,7 +71,7 @@ class Node:
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
             sentence = f"{name} is not in nodes: it is an observer, it relays and never owns"
-            self._emit(Report(Level.WARNING, sentence))
+            self._emit(Report(Level.WARNING, sentence, "observer"))
 
     # The surface.
 

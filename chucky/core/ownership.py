@@ -88,7 +88,8 @@ class Ownership:
         self._tick_time_ms = tick_time_ms
         self._emit = emit
         self._readying: Epoch | None = None
-        self._cause = ""  # the sentence that precedes "Application is started"
+        self._cause = "start"  # of the last transition
+        self._moved = ""  # the sentence that precedes "Application is started"
         self._failures = 0
         self._started_ms = 0
         self._prepare()
@@ -131,9 +132,10 @@ class Ownership:
         if row.effect is None:
             return False
         before = (self.state, self.running, self.asked_tick)
+        self._cause = row.cause or self._cause
         if row.sentence:
             words = {"me": self.me, "running": self.running, "verdict": verdict}
-            self._emit(Report(row.level, row.sentence.format(**words)))
+            self._report(row.level, row.sentence.format(**words), self.running)
         row.effect(self, verdict, tick, now_ms)
         claims = self.lease.claim if self.lease else 0
         return (self.state, self.running, self.asked_tick) != before or claims != claimed
@@ -153,16 +155,17 @@ class Ownership:
         self.running, self.starting = epoch, None
         self._started_ms = now_ms
         self.records.runs_here(epoch, self.incarnation, 0, now_ms)
-        if self._cause:
-            self._emit(Report(Level.INFO, self._cause))
-        self._emit(Report(Level.INFO, f"Application is started on {self.me}"))
+        if self._moved:
+            self._report(Level.INFO, self._moved, epoch)
+        self._report(Level.INFO, f"Application is started on {self.me}", epoch)
 
     def application_failed(self, why: str, now_ms: int) -> None:
         """It cannot get ready, cannot start, or stopped by itself: stand aside for a while (L7)."""
         limit_ms = PREPARE_LIMIT_MS
+        self._cause, epoch = "failure", self.running or self.starting
         if self.running is not None:
             self.records.ended(self.running, now_ms)
-            self._emit(Report(Level.ERROR, f"Application {self.application} exited: {why}"))
+            self._report(Level.ERROR, f"Application {self.application} exited: {why}", epoch)
         if self.running is not None or self.starting is not None:
             limit_ms = FAILURE_LIMIT_MS
             if self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
@@ -179,12 +182,13 @@ class Ownership:
             sentence = (
                 f"{self.me} cannot run {self.application}: {why}; it stands aside, then retries"
             )
-            self._emit(Report(Level.ERROR, sentence))
+            self._report(Level.ERROR, sentence, epoch)
         self.trouble = why
 
     def give_up(self) -> None:
         """Stop at once and in good order: this node is about to exit."""
         if self.running is not None:
+            self._cause = "stop"
             self.records.released(self._stop())
 
     def retry(self, now_ms: int) -> None:
@@ -198,6 +202,9 @@ class Ownership:
     def _prepare(self) -> None:
         self._emit(Prepare())
 
+    def _report(self, level: Level, sentence: str, epoch: Epoch | None) -> None:
+        self._emit(Report(level, sentence, self._cause, None, epoch))
+
     # What a verdict does.
 
     def _get_ready(self, verdict: Verdict, tick: int, now_ms: int) -> None:
@@ -207,11 +214,12 @@ class Ownership:
             self._prepare()
 
     def _start(self, verdict: Verdict, tick: int, now_ms: int) -> None:
-        self._cause = ""
+        self._moved = ""
         if isinstance(verdict, Start) and verdict.lost is not None:
-            self._cause = f"{verdict.lost} is failing over to {self.me}"
+            self._cause = "failover"
+            self._moved = f"{verdict.lost} is failing over to {self.me}"
         elif isinstance(verdict, Succeed):
-            self._cause = f"{self.me} is taking over {verdict.old}"
+            self._moved = f"{self.me} is taking over {verdict.old}"
         if self.naming is not None:
             self.records.released(self.naming.epoch)
             self.naming = None
@@ -237,7 +245,7 @@ class Ownership:
         if self.lease:
             self.lease.withdraw()
         self._emit(StopApplication())
-        self._emit(Report(Level.INFO, f"Application {self.application} exited: stopped"))
+        self._report(Level.INFO, f"Application {self.application} exited: stopped", epoch)
         return epoch
 
     def _claim(self, verdict: Verdict, tick: int, now_ms: int) -> None:
@@ -285,6 +293,7 @@ class Row:
     sentence: str = ""
     level: Level = Level.INFO
     effect: Callable[[Ownership, Verdict, int, int], None] | None = None
+    cause: str = ""  # one word for it, for tools
 
 
 _STAY = Row()
@@ -293,8 +302,8 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
         Hold: _STAY,
         GetReady: Row("", Level.DEBUG, Ownership._get_ready),
         Claim: Row("", Level.DEBUG, Ownership._claim),
-        Start: Row("", Level.INFO, Ownership._start),
-        Succeed: Row("", Level.INFO, Ownership._start),
+        Start: Row("", Level.INFO, Ownership._start, "start"),
+        Succeed: Row("", Level.INFO, Ownership._start, "takeover"),
     },
     State.STARTING: {
         Hold: _STAY,
@@ -303,28 +312,42 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
     },
     State.OWNER: {
         Hold: _STAY,
-        Name: Row("{me} hands over to {verdict.successor}", Level.INFO, Ownership._name),
+        Name: Row(
+            "{me} hands over to {verdict.successor}", Level.INFO, Ownership._name, "handover"
+        ),
         Yield: Row(
-            "{me} yields to {verdict.to}, which stands better", Level.INFO, Ownership._release
+            "{me} yields to {verdict.to}, which stands better",
+            Level.INFO,
+            Ownership._release,
+            "yield",
         ),
         Advance: Row(
             "{me} goes on under a new epoch: it has heard of one above {running}",
             Level.INFO,
             Ownership._advance,
+            "advance",
         ),
         Lapse: Row(
             "{me} stops: fewer than a majority of the nodes back it",
             Level.WARNING,
             Ownership._lapse,
+            "lapse",
         ),
-        Release: Row("{me} stops with nobody to hand over to", Level.INFO, Ownership._release),
+        Release: Row(
+            "{me} stops with nobody to hand over to", Level.INFO, Ownership._release, "stop"
+        ),
     },
     State.YIELDING: {
         Hold: _STAY,
         Claim: Row("", Level.DEBUG, Ownership._claim),
-        Succeeded: Row("{verdict.by} has taken over", Level.DEBUG, Ownership._succeeded),
+        Succeeded: Row(
+            "{verdict.by} has taken over", Level.DEBUG, Ownership._succeeded, "handover"
+        ),
         Resume: Row(
-            "{me} takes it back: its successor did not start", Level.WARNING, Ownership._start
+            "{me} takes it back: its successor did not start",
+            Level.WARNING,
+            Ownership._start,
+            "resume",
         ),
         Release: Row("", Level.INFO, Ownership._release),
     },

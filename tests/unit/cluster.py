@@ -40,6 +40,7 @@ class Host:
     serving: Epoch | None = None
     armed_ms: int | None = None
     log: list[str] = field(default_factory=list)
+    reports: list[ac.Report] = field(default_factory=list)
     exit: tuple[int, str] | None = None
     backlog: list[ev.Event] = field(default_factory=list)
 
@@ -239,6 +240,7 @@ class Cluster:
             case ac.StopApplication():
                 host.serving = None
             case ac.Report(_, sentence):
+                host.reports.append(action)
                 host.log.append(sentence)
             case ac.ConnectDone():
                 host.log.append(f"connect: {action.connected}")

@@ -13,7 +13,6 @@ import pytest
 from chucky import cookie, daemon_reload
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
-from chucky.daemon import _say as daemon_say
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY
 from chucky.names import NodeName, NodePattern
@@ -115,9 +114,3 @@ def test_a_reload_never_changes_the_electorate() -> None:
         assert taken == Settings(running) and kept == (f"distributed.{key}",)
     taken, kept = daemon_reload.merge(Settings(running), Settings(running, Node(tick_ms=500)))
     assert taken == Settings(running) and kept == ("node.tick",)
-
-
-def test_a_peers_words_cannot_add_lines_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="chucky"):
-        daemon_say(logging.INFO, "timeout is 1 here and 2\nApplication is started on x@y there")
-    assert [r.getMessage().count("\n") for r in caplog.records] == [0]

@@ -1,5 +1,6 @@
 """What arrives at a real notify socket, and how log records look to journald."""
 
+import io
 import logging
 import os
 import re
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from chucky.net.systemd import (
-    JournalFormatter,
+    JournalHandler,
     Notifier,
-    formatter,
+    log_handler,
     watchdog_interval_ms,
 )
 
@@ -102,6 +103,48 @@ def test_the_watchdog_interval(environ: dict[str, str], interval_ms: int | None)
     assert watchdog_interval_ms(environ) == interval_ms
 
 
+# -- the journal
+
+
+def a_record(level: int, **fields: str) -> logging.LogRecord:
+    record = logging.LogRecord("chucky", level, "", 0, "a\n%s", ("b",), None)
+    record.journal_fields = fields
+    return record
+
+
+def told(datagram: bytes) -> dict[str, str]:
+    """Read what journald would; every value here is in the form that gives its length."""
+    fields = {}
+    while datagram:
+        key, _, rest = datagram.partition(b"\n")
+        size = int.from_bytes(rest[:8], "little")
+        assert b"=" not in key and rest[8 + size :][:1] == b"\n"
+        fields[key.decode()], datagram = rest[8 : 8 + size].decode(), rest[9 + size :]
+    return fields
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "journal"))
+        receiver.setblocking(False)
+        yield receiver
+
+
+def test_a_record_with_fields_is_found_by_them(journal: socket.socket) -> None:
+    stderr = io.StringIO()
+    handler = JournalHandler(stderr, journal.getsockname())
+    handler.emit(a_record(logging.WARNING, PEER="b@beta\nPRIORITY=0", CAUSE="über"))
+    assert told(journal.recv(65536)) == {
+        "MESSAGE": "a\nb",
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "chuckyd",
+        "CHUCKY_PEER": "b@beta\nPRIORITY=0",
+        "CHUCKY_CAUSE": "über",
+    }
+    assert stderr.getvalue() == ""
+
+
 @pytest.mark.parametrize(
     ("level", "line"),
     [
@@ -112,19 +155,38 @@ def test_the_watchdog_interval(environ: dict[str, str], interval_ms: int | None)
         (logging.CRITICAL, "<2>a\n<2>b"),
     ],
 )
-def test_journald_gets_the_priority_of_each_line(level: int, line: str) -> None:
-    record = logging.LogRecord("chucky", level, "", 0, "a\n%s", ("b",), None)
-    assert JournalFormatter().format(record) == line
+def test_a_record_without_fields_goes_to_stderr_with_its_priority(
+    journal: socket.socket, level: int, line: str
+) -> None:
+    stderr = io.StringIO()
+    JournalHandler(stderr, journal.getsockname()).emit(a_record(level))
+    assert stderr.getvalue() == f"{line}\n"
+    with pytest.raises(BlockingIOError):
+        journal.recv(1)
 
 
-def test_the_formatter_depends_on_whose_stream_it_is(tmp_path: Path) -> None:
+def test_what_the_journal_does_not_take_goes_to_stderr(
+    journal: socket.socket, tmp_path: Path
+) -> None:
+    stderr = io.StringIO()
+    handler = JournalHandler(stderr, str(tmp_path / "journal"))
+    handler.emit(a_record(logging.INFO, CAUSE="x" * 2**20))  # more than a datagram
+    assert stderr.getvalue() == "<6>a\n<6>b\n"
+    while stderr.getvalue().count("a") == 1:  # until its queue is full: nobody reads it
+        handler.emit(a_record(logging.INFO, CAUSE="x"))
+    os.unlink(tmp_path / "journal")
+    handler.emit(a_record(logging.INFO, CAUSE="x"))
+    assert stderr.getvalue() == 3 * "<6>a\n<6>b\n"
+
+
+def test_the_handler_depends_on_whose_stream_it_is(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as file:
         found = os.fstat(file.fileno())
         ours = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
-        assert isinstance(formatter(file.fileno(), ours), JournalFormatter)
+        assert isinstance(log_handler(file.fileno(), ours), JournalHandler)
         for environ in ({}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": "rubbish"}):
-            plain = formatter(file.fileno(), environ)
-            assert not isinstance(plain, JournalFormatter)
+            plain = log_handler(file.fileno(), environ)
+            assert not isinstance(plain, JournalHandler)
             record = logging.LogRecord("chucky", logging.INFO, "", 0, "started", (), None)
             assert re.fullmatch(
                 r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} started", plain.format(record)

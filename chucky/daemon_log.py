@@ -1,0 +1,26 @@
+"""The log of what the core reports, each sentence with the journal's fields (chuckyd(8))."""
+
+import logging
+
+from chucky.core.actions import Exit, Report
+from chucky.core.snapshot import Snapshot
+
+_log = logging.getLogger("chucky")
+
+
+def log_report(action: Report | Exit, snapshot: Snapshot, application: str) -> None:
+    """Log what the core reports, with the journal's fields; `snapshot` is of after that."""
+    epoch, fields = snapshot.epoch, {"NODE": str(snapshot.node), "APPLICATION": application}
+    if isinstance(action, Report):
+        level: int = action.level
+        fields["CAUSE"] = action.cause
+        epoch = action.epoch or epoch
+        if action.peer is not None:
+            fields["PEER"] = str(action.peer)
+    else:
+        level, fields["CAUSE"] = logging.ERROR if action.code else logging.INFO, "exit"
+    if epoch is not None:
+        fields |= {"OWNER": str(epoch.node), "EPOCH": str(epoch.number)}
+    # A peer's words in a sentence cannot add lines or commands.
+    text = action.sentence if action.sentence.isprintable() else ascii(action.sentence)
+    _log.log(level, "%s", text, extra={"journal_fields": fields})
