@@ -301,6 +301,9 @@ class Daemon:
 
     def _on_stop_signal(self) -> None:
         self._notifier.stopping()
+        # A node that shares the port takes the new requests; who is connected has an answer before
+        # this one leaves.
+        self._service.unbind()
         self._step(ev.ShutdownRequested())
 
     async def _on_reload_signal(self) -> None:

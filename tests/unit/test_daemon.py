@@ -114,3 +114,14 @@ def test_a_reload_never_changes_the_electorate() -> None:
         assert taken == Settings(running) and kept == (f"distributed.{key}",)
     taken, kept = daemon_reload.merge(Settings(running), Settings(running, Node(tick_ms=500)))
     assert taken == Settings(running) and kept == ("node.tick",)
+
+
+def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
+    # One that came between its handover and its end would be refused; a node that shares the port
+    # can answer it.
+    async def check(daemon: Daemon) -> None:
+        assert daemon._service.bound
+        daemon._on_stop_signal()
+        assert not daemon._service.bound
+
+    assert run(tmp_path, check) == 0
