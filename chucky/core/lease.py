@@ -17,6 +17,11 @@ from chucky.names import NodeName
 SHARE_PERCENT = 97
 
 
+def majority(voters: int) -> int:
+    """Return how many of this many listed nodes are a majority."""
+    return voters // 2 + 1
+
+
 class Lease:
     """Both halves of one node's lease: its own claim, and its promise as a backer."""
 
@@ -62,7 +67,7 @@ class Lease:
         votes = sorted(self._votes.values(), reverse=True)
         if self.claim and self._backs(self._me, self._incarnation, self.claim):
             votes.insert(0, now_ms)
-        needed = voters // 2 + 1
+        needed = majority(voters)
         until_ms = None
         if len(votes) >= needed:
             until_ms = votes[needed - 1] + self._timeout_ms * SHARE_PERCENT // 100

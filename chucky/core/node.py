@@ -57,7 +57,7 @@ class Node:
         )  # fmt: skip
         d = settings.distributed
         self._lease: Lease | None = None
-        if d.quorum == "majority":
+        if d.quorum == "majority" and d.nodes.tier(name) is not None:  # an observer has no vote
             assert d.timeout_ms is not None
             self._lease = Lease(name, incarnation, d.timeout_ms, now_ms)
         self._own = Ownership(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from chucky.core.lease import majority
 from chucky.core.membership import Link, Membership
 from chucky.core.ownership import Ownership
 from chucky.core.startup import Look, Sync
@@ -81,7 +82,7 @@ def take(
     word = phase(own, sync, owner is not None and owner != own.me)
     nodes = settings.distributed.nodes
     here = sum(nodes.tier(name) is not None for name in (own.me, *members.links))
-    quorate = own.lease is None or here >= own.lease.view(nodes.size, now_ms).needed
+    quorate = settings.distributed.quorum != "majority" or here >= majority(nodes.size)
     if look.goes_on and not sync.synced:
         sentence = "looking for other nodes"
     else:

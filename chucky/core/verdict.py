@@ -111,8 +111,8 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
     peer = view.peer(naming.successor)
     if peer is not None:
         s = peer.status
-        silent = s is None or s.echo < view.naming_tick  # as to the naming
-        declined = s is not None and not silent and held(s) is None and not s.claim
+        # The caller sees to it that the naming was heard before this was said.
+        declined = s is not None and held(s) is None and not s.claim
         return peer.incarnation != naming.incarnation or declined, None
     down = view.down.get(naming.successor)
     if down is None or down.dead_incarnation == naming.incarnation:
@@ -233,7 +233,7 @@ def _backed(view: View, verdict: Verdict) -> Verdict:
     if view.lease is None or view.leased:
         return verdict
     for peer in view.peers:
-        b = peer.status.backing if peer.status else None
+        b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
             first = _precedence(view, b.holder, b.incarnation)
             if first < _precedence(view, view.me, view.incarnation):

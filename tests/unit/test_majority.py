@@ -207,3 +207,20 @@ def test_the_last_two_of_three_lose_one_and_stop() -> None:
     cluster.start("b")
     cluster.run_until(lambda: cluster.serving == "a", TIMEOUT_MS + 500)
     assert dataclasses.replace(cluster.snapshot("a")).owner == name("a")
+
+
+def test_an_observer_backs_nobody() -> None:
+    # It heard the lost owner last, and its word kept the others from claiming.
+    cluster = Cluster(majority(), "abcz")
+    cluster.start("a", "b", "c", "z")
+    cluster.run_until(lambda: cluster.serving == "a", 2 * TIMEOUT_MS)
+    cluster.run(TIMEOUT_MS)
+    assert all(
+        link.status is not None and link.status.backing is None
+        for host in map(cluster.hosts.__getitem__, "abc")
+        if host.node is not None
+        for link in host.node._members.links.values()
+        if link.name == name("z")
+    )
+    cluster.kill("a")
+    assert cluster.run_until(lambda: cluster.serving == "b") <= TIMEOUT_MS + MARGIN_MS

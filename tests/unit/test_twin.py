@@ -129,9 +129,9 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
     claim where a peer backs a better-ranked node."""
     if v.lease is None or (v.lease.until_ms is not None and v.now_ms < v.lease.until_ms):
         return {verdict}
-    for s in said(v).values():
+    for n, s in said(v).items():
         b = s.backing
-        if b is None or b.holder == v.me or not listed(v, b.holder):
+        if b is None or b.holder == v.me or not listed(v, b.holder) or not listed(v, n):
             continue
         theirs, mine = (tier(v, b.holder), b.holder), (tier(v, v.me), v.me)
         if lists_differ(v):
