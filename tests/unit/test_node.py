@@ -397,6 +397,14 @@ def test_two_that_a_third_node_hears_never_start_at_once() -> None:
     assert cluster.serving in ("b", "c") and cluster.most_served() == 1
 
 
+def test_an_owner_answers_for_a_tick_time_after_its_last_step() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    node = cluster.hosts["a"].node
+    assert node is not None
+    node.step(ev.Wake(), cluster.now_ms)
+    assert cluster.snapshot("a").serve_until_ms == cluster.now_ms + TICK_TIME_MS
+
+
 def test_an_application_that_fails_on_a_live_owner_is_failed_over() -> None:
     cluster = running(Cluster(settings()), "a", "b", "c")
     cluster.hosts["a"].unready = "still broken"
