@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim scenarios lan machines deb clean
+.PHONY: demo test check sim mutants scenarios lan machines deb clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -19,6 +19,9 @@ sim: SEEDS = 1000
 sim: FIRST = 0
 sim: $(VENV)/demo.stamp
 	@$(RUN) tests.sim.run --seeds $(SEEDS) --first $(FIRST)
+
+mutants: $(VENV)/test.stamp
+	@$(RUN) tests.mutants
 
 # REWRITE=1 writes the traces of tests/scenarios anew, where every `expect` line holds.
 scenarios: export REWRITE := $(REWRITE)
