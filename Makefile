@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim walk scenarios lan machines deb package-check clean
+.PHONY: demo test check sim walk mutants scenarios lan machines deb package-check clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -23,6 +23,9 @@ sim: $(VENV)/demo.stamp
 walk: SECONDS = 300
 walk: $(VENV)/demo.stamp
 	@$(RUN) tests.sim.walk --seconds $(SECONDS)
+
+mutants: $(VENV)/test.stamp
+	@$(RUN) tests.mutants
 
 # REWRITE=1 writes the traces of tests/scenarios anew, where every `expect` line holds.
 scenarios: export REWRITE := $(REWRITE)

@@ -1,0 +1,302 @@
+"""Plants a bug of the protocol at a time and shows that the tests catch it: `make mutants`.
+
+A mutant that survives is a test to write. Each is one place of chucky/core (or two, where two nodes
+keep a rule together) whose text is replaced in a copy of the tree. tests/test_mutants.py sees to
+it that every text is still there.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).parent.parent
+# The quickest first: most mutants fall to a table.
+STAGES = (
+    ("test_verdict", "test_lease", "test_vacancy", "test_startup", "test_contacts"),
+    ("test_membership", "test_majority", "test_node"),
+    ("test_twin", "test_bad_days"),
+)
+SEEDS = 60  # of the simulator, for what all those let pass
+LIMIT_S = 900  # of one mutant: one that hangs the tests is caught, too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: the rule that it breaks, and (module, text, what stands there instead) each."""
+
+    rule: str
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+def one(rule: str, name: str, module: str, old: str, new: str) -> Mutant:
+    """A bug in one place."""
+    return Mutant(rule, name, ((module, old, new),))
+
+
+def drop(rule: str, name: str, module: str, condition: str) -> Mutant:
+    """A condition that nobody looks at any more."""
+    return one(rule, name, module, f"if {condition}:", "if False:")
+
+
+MUTANTS = (
+    # S1, and decision 0005: telling of a start before making it.
+    one("S1", "it runs without waiting for echoes", "verdict",
+        "if not rivals and (asked or late):", "if not rivals:"),
+    one("S1", "it runs beside another that starts", "verdict",
+        "if not rivals and (asked or late):", "if asked or late:"),
+    one("S1", "it waits for an echo for ever", "verdict",
+        "if not rivals and (asked or late):", "if not rivals and asked:"),
+    one("S1", "nobody withdraws", "verdict", "if lost or (late and rivals) or", "if"),
+    one("S1", "what a peer hears is not heard", "view", "for h in status.hears", "for h in ()"),
+    one("S1", "a node that stalls goes on at once", "node",
+        "self._look_around(now_ms)  # much", "pass  # much"),
+    one("S1", "it serves on and on after its last step", "snapshot",
+        "return now_ms + settings.tick_time_ms", "return now_ms + 100 * settings.tick_time_ms"),
+    # 1, 2: the look, the sync, the cold start.
+    one("1", "no look before the first verdict", "verdict",
+        "if not view.synced or view.listening:", "if not view.synced:"),
+    one("1", "the look does not wait for handshakes", "startup",
+        "self._handshakes[link] = now_ms + self._tick_time_ms", "pass"),
+    one("1", "an interface that comes up does not prolong the look", "startup",
+        "self._until_ms = max(self._until_ms, min(now_ms + LOOK_MS, self._limit_ms))", "pass"),
+    one("1", "interfaces prolong the look for ever", "startup",
+        "min(now_ms + LOOK_MS, self._limit_ms)", "now_ms + LOOK_MS"),
+    one("1", "one seen that left again does not count", "node",
+        "self._sync.saw(link.name)", "pass"),
+    one("1", "mandatory nodes keep a node from a formed cluster", "startup",
+        "if formed or not self.awaited", "if not self.awaited"),
+    one("1", "a cluster of another digest is joined", "node",
+        "s.synced and s.digest == self._settings.digest", "s.synced"),
+    one("S3", "it goes on without its mandatory nodes", "startup",
+        "(late and not self._mandatory)", "late"),
+    one("S3", "it stays when mandatory nodes are missing", "startup",
+        "return Missing(tuple(self._mandatory))", "pass"),
+    one("S3", "the look puts off the deadline", "startup",
+        "elif late:", "elif late and not looking:"),
+    drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
+    drop("2", "a cold start does not wait for a better node's sync", "verdict",
+         "lost is None and s and not s.synced and s.listed and not s.stopping"),
+    drop("2", "nobody stands aside", "verdict", "peer.able"),
+    one("2", "a vacancy waits for a better node's sync", "verdict",
+        "if lost is None and s and not s.synced", "if s and not s.synced"),
+    # 3: the vacancy.
+    one("3", "silence is not judged on the tick time", "verdict",
+        "return heard_ms + max(view.timeout_ms, 0 if proven else view.tick_time_ms)",
+        "return heard_ms + view.timeout_ms"),
+    one("3", "a report makes a known sign younger", "vacancy",
+        "record.heard_ms = min(record.heard_ms, heard_ms)",
+        "record.heard_ms = max(record.heard_ms, heard_ms)"),
+    one("3", "an age grows with each report", "vacancy",
+        "now_ms - r.heard_ms - 1", "now_ms - r.heard_ms"),
+    one("3", "an older sign counts", "vacancy",
+        "elif (sign.tick, sign.end) > (record.tick, record.end):", "elif True:"),
+    one("3", "what one hears of a loss is not passed on", "node",
+        "records.merge(sign, now_ms)", "pass"),
+    one("3", "the end of a link is no sign", "vacancy",
+        "record.end, record.heard_ms = End.ENDED, now_ms", "record.end = End.ENDED"),
+    one("3", "a link closed for silence is a sign", "membership",
+        "self._end(link, False, now_ms)", "self._end(link, True, now_ms)"),
+    one("3", "a tick after the naming renews the count", "vacancy",
+        "elif record.end < End.NAMED and tick > record.tick:", "elif tick > record.tick:"),
+    one("3", "an ownership left in good order leaves a vacancy", "vacancy",
+        "record.end = End.RELEASED\n\n    def merge", "pass\n\n    def merge"),
+    one("3", "a goodbye leaves a vacancy", "node",
+        "self._own.records.released(link.status.running)", "pass"),
+    one("3", "the failed owner does not wait like the others", "verdict",
+        "lost.incarnation != view.incarnation\n", "True\n"),
+    one("3", "timeout inf fails over", "verdict",
+        "if until_ms is None or view.now_ms < until_ms:",
+        "if until_ms and view.now_ms < until_ms:"),
+    one("L2", "the owner that is back waits", "verdict",
+        "and lost.end < End.NAMED\n", "and False\n"),
+    # 4: evidence.
+    one("4", "a refused dial proves nothing", "membership", "gone.dead = True", "pass"),
+    one("4", "a refusal elsewhere is a proof", "membership",
+        "if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:",
+        "if why is Ended.REFUSED:"),
+    drop("4", "nobody asks whether it lives", "verdict",
+         "down.asked_by_ms is not None and view.now_ms < down.asked_by_ms"),
+    one("4", "a dying process is not asked again", "membership",
+        "contact.next_ms, contact.turn = now_ms, 0", "pass"),
+    one("4", "a lost link is not dialled at once", "contacts",
+        "contact.next_ms = now_ms if at_once else", "contact.next_ms ="),
+    # 5: moves.
+    Mutant("5", "an equal tier takes over", (
+        ("verdict", "(than is None or tier < than)", "(than is None or tier <= than)"),)),
+    Mutant("5", "takeover = false is not kept", (
+        ("verdict", "movable = view.takeover and not view.mixed", "movable = not view.mixed"),
+        ("verdict", "if view.mixed or not view.takeover or not", "if view.mixed or not"))),
+    drop("5", "takeover_delay is not kept", "verdict", "view.now_ms < due_ms"),
+    one("5", "the owner names one that is not ready", "verdict",
+        "and p.status and p.status.ready == epoch]", "and p.status]"),
+    one("5", "the owner serves on after it named", "ownership",
+        "epoch = self._stop()\n        self.naming", "epoch = self.running\n        self.naming"),
+    one("5", "a naming never expires", "verdict",
+        "sent_ms is not None and view.now_ms - sent_ms < view.tick_time_ms // 2", "True"),
+    one("5", "a naming of another incarnation counts", "verdict",
+        "(naming.successor, naming.incarnation) != (view.me, view.incarnation)",
+        "naming.successor != view.me"),
+    one("5", "it is taken back before all are asked", "verdict",
+        "if gone and asked and not others:", "if gone and not others:"),
+    one("5", "it is taken back beside a holder", "verdict",
+        "if gone and asked and not others:", "if gone and asked:"),
+    one("5", "it is taken back before a tick time of silence", "verdict",
+        "return view.now_ms >= silent_ms, silent_ms", "return True, None"),
+    one("5", "a silent successor blocks for ever", "verdict",
+        "== naming.incarnation:\n        return True, None", "!= 0:\n        return False, None"),
+    one("5", "a stopping owner waits for a successor for ever", "verdict",
+        "elif view.now_ms >= view.stop_by_ms or not any(", "elif not any("),
+    one("5", "a named node that declined leaves a vacancy", "verdict",
+        "return True if knows and not peer.status.claim else None", "return False"),
+    one("5", "a naming in doubt counts from the old owner only", "verdict",
+        "return max(record.heard_ms, down.heard_ms) if down else record.heard_ms",
+        "return record.heard_ms"),
+    # 6: partitions, epochs.
+    drop("6", "no owner yields", "verdict", "not _outranks(view, epoch, rival)"),
+    one("6", "the tie is reversed", "verdict",
+        "return (*mine, view.me) < (*theirs, rival.epoch.node)",
+        "return (*mine, rival.epoch.node) < (*theirs, view.me)"),
+    one("6", "the higher epoch stands better", "verdict",
+        "one, other = epoch.number, rival.epoch.number",
+        "one, other = -epoch.number, -rival.epoch.number"),
+    one("6", "the tier does not matter", "verdict",
+        "tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))", "pass"),
+    one("6", "nobody goes on above a higher epoch", "verdict",
+        "if view.highest and view.highest > epoch and not", "if False and not"),
+    one("6", "it outbids an owner that it hears", "verdict",
+        "not (others or afar_ms or view.listening)", "not view.listening"),
+    one("6", "it outbids an owner far away", "verdict",
+        "not (others or afar_ms or view.listening)", "not (others or view.listening)"),
+    one("6", "a new epoch has the old number", "ownership",
+        "else self.highest.number + 1", "else self.highest.number"),
+    one("6", "the highest epoch is forgotten", "node", "own.heard_of(status.highest)", "pass"),
+    one("6", "what was heard long ago is told as news", "membership",
+        "and age_ms < self.settings.tick_time_ms:", "and True:"),
+    one("6", "an epoch of its former start is used again", "node",
+        "if sign.epoch == own.running:", "if False:"),
+    # 7: the lease.
+    drop("7", "the lease is not looked at", "verdict", "not view.leased"),
+    one("7", "it starts without a majority", "verdict",
+        "if view.lease is None or view.leased:", "if True:"),
+    one("7", "the lease is longer than its promise", "lease",
+        "SHARE_PERCENT = 97", "SHARE_PERCENT = 103"),
+    one("7", "the lease counts from the receipt of the echo", "lease",
+        "at_ms = self._sent_ms[theirs.tick]", "at_ms = now_ms"),
+    one("7", "half of the nodes are a majority", "lease",
+        "return voters // 2 + 1", "return (voters + 1) // 2"),
+    one("7", "who has just started backs at once", "lease",
+        "self.free_from_ms = now_ms + timeout_ms", "self.free_from_ms = now_ms"),
+    one("7", "a promise does not last", "lease",
+        "and now_ms >= self.backs_until_ms:", "and True:"),
+    one("7", "an echo of an earlier claim counts", "lease",
+        "mine = (theirs.holder, theirs.incarnation, theirs.claim)",
+        "mine = (theirs.holder, theirs.incarnation, self.claim)"),
+    one("7", "the votes outlive the claim", "lease", "self._votes.clear()", "pass"),
+    one("7", "an observer votes", "node",
+        "votes = status.listed and self._members.listed(link.name)", "votes = True"),
+    one("7", "a withdrawal does not free its backers", "lease",
+        "if (peer.incarnation, status.claim) != (backed.incarnation, backed.claim):",
+        "if peer.incarnation != backed.incarnation:"),
+    one("7", "the worse claimant does not withdraw", "verdict",
+        "if first < _precedence(view, view.me, view.incarnation):", "if False:"),
+    # 8: lists that differ.
+    Mutant("8", "it takes over while lists differ", (
+        ("verdict", "movable = view.takeover and not view.mixed", "movable = view.takeover"),
+        ("verdict", "if view.mixed or not view.takeover or not", "if not view.takeover or not"))),
+    one("8", "rank counts while lists differ", "verdict",
+        "incarnation if view.mixed or tier is None", "incarnation if tier is None"),
+    one("8", "tiers are compared while lists differ", "verdict",
+        "if rival.digest == view.digest:", "if True:"),
+    # 9, 10: failures, names.
+    one("9", "a failed application is tried again at once", "ownership",
+        "self.retry_ms = now_ms + wait_ms", "self.retry_ms = now_ms + 1"),
+    one("9", "the back-off does not grow", "ownership", "self._failures += 1", "pass"),
+    one("9", "a node that failed is able", "ownership",
+        "self.prepared = False\n        wait_ms", "wait_ms"),
+    one("10", "the second of a name replaces the first", "membership",
+        "if status.echo >= newcomer.probe_tick:", "if False:"),
+    one("10", "an old word of the first refuses the second", "membership",
+        "if status.echo >= newcomer.probe_tick:", "if True:"),
+    one("10", "of two that meet late both stay", "membership", "self.take_name(at)", "pass"),
+    one("10", "of two links each end keeps another", "membership",
+        "return old.dialled == (self.me > old.name)", "return True"),
+    one("11", "a beacon's hint is passed on", "membership",
+        "for a in link.dialled_at\n", "for a in self.contacts.addresses(name)\n"),
+    one("11", "whom one knows the others do not get to know", "membership",
+        "self.contacts.told(member.name, address, listed, now_ms)", "pass"),
+)  # fmt: skip
+
+
+def plant(mutant: Mutant, tree: Path) -> None:
+    """Put the bug into a tree. Raises ValueError when a text is not there, or more than once."""
+    for module, old, new in mutant.edits:
+        path = tree / "chucky" / "core" / f"{module}.py"
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name}: {text.count(old)} times in {path.name}: {old}")
+        path.write_text(text.replace(old, new))
+
+
+def caught_by(mutant: Mutant) -> str | None:
+    """Return what catches it, or None when it survives."""
+    with tempfile.TemporaryDirectory(prefix="chucky-mutant-") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(
+            TREE,
+            tree,
+            ignore=shutil.ignore_patterns(".*", "__pycache__", "*.deb", "lan", "machines"),
+        )
+        plant(mutant, tree)
+        for number, names in enumerate(STAGES):
+            files = [f"tests/unit/{name}.py" for name in names]
+            files += ["tests/test_scenarios.py"] if number == 1 else []
+            found = _run(tree, "pytest", "-x", "-q", "-p", "no:cacheprovider", *files)
+            if found is not None:
+                failed = re.search(r"^(?:FAILED|ERROR) ([^\s[]+)", found, re.MULTILINE)
+                return failed.group(1) if failed else "tests that do not end"
+        found = _run(tree, "tests.sim.run", "--seeds", str(SEEDS), "--jobs", "1")
+        seed = re.search(r"^seed (\d+: [^:\n]*)", found or "", re.MULTILINE)
+        return f"seed {seed.group(1)}" if seed else None
+
+
+def _run(tree: Path, *module: str) -> str | None:
+    """Return what a run that failed printed; None when it passed."""
+    command = [sys.executable, "-m", *module]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "REWRITE": ""}
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout if done.returncode else None
+
+
+def main() -> int:
+    """Plant each, or those whose name has the word given; return 1 when one survives."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.mutants")
+    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if arguments.word in m.name]
+    began, caught = time.monotonic(), 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for mutant, by in zip(chosen, pool.map(caught_by, chosen), strict=True):
+            caught += by is not None
+            print(f"{mutant.rule:>3}  {mutant.name}: {by or 'SURVIVED'}", flush=True)
+    took_s = time.monotonic() - began
+    print(f"{caught} of {len(chosen)} caught, {len(chosen) - caught} survived, {took_s:.0f} s")
+    return 0 if caught == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
