@@ -282,12 +282,12 @@ def _run(tree: Path, *module: str) -> str | None:
 
 
 def main() -> int:
-    """Plant each, or those whose name has the word given; return 1 when one survives."""
+    """Plant each, or those whose rule or name has these words; return 1 when one survives."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.mutants")
-    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("words", nargs="?", default="")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    chosen = [m for m in MUTANTS if arguments.word in m.name]
+    chosen = [m for m in MUTANTS if arguments.words in f"{m.rule} {m.name}"]
     began, caught = time.monotonic(), 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for mutant, by in zip(chosen, pool.map(caught_by, chosen), strict=True):
