@@ -14,6 +14,8 @@ Problem = tuple[tuple[str, ...], str]
 
 # DESIGN 3.1: a lease that is shorter would run out between two ticks of a peer that is up.
 LEAST_TICK_TIMES = 2
+# A look around is 200 ms, an interface that comes up prolongs it, a beacon is lost now and then.
+MEETING_MS = 1000
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
@@ -47,6 +49,12 @@ def _majority_problems(settings: Settings) -> Iterator[Problem]:
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield a line for each dangerous combination."""
     timeout_ms, hold_ms = settings.distributed.timeout_ms, settings.facts.hold_ms
+    sync_ms = settings.distributed.sync_nodes_timeout_ms
+    if settings.distributed.sync_nodes_mandatory and sync_ms is not None and sync_ms < MEETING_MS:
+        yield (
+            f"distributed.sync_nodes_timeout: {sync_ms} is too short for nodes to meet in, and one"
+            f" that misses a mandatory node exits; {MEETING_MS} or more"
+        )
     if settings.distributed.quorum == "majority":
         yield from _majority_warnings(settings.distributed.nodes.size)
     if timeout_ms is None:

@@ -119,7 +119,7 @@ class Hello(NamedTuple):
     uptime_ms: int
     port: int  # where its links are dialled
     addresses: tuple[Address, ...]  # its own global ones
-    shared: tuple[tuple[str, str], ...]  # Settings.shared, to say which key differs
+    shared: tuple[tuple[str, str], ...]  # Settings.told, to say which key differs
     members: tuple[Member, ...] = ()
 
 

@@ -103,6 +103,11 @@ class Settings:
             ("takeover_delay", str(d.takeover_delay_ms)),
         )
 
+    @property
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """What peers compare with theirs: `shared`, and the tick, on which they judge silence."""
+        return (*self.shared, ("tick", str(self.node.tick_ms)))
+
     @cached_property
     def digest(self) -> bytes:
         """Eight bytes that differ when `shared` does."""

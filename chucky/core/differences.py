@@ -1,4 +1,4 @@
-"""Whose [distributed] is not as here, key by key (design rule 8)."""
+"""Whose config is not as here, key by key (design rule 8)."""
 
 from collections.abc import Callable
 
@@ -18,11 +18,11 @@ class Differences:
 
     def compare(self, name: NodeName, hello: Hello, settings: Settings) -> None:
         """Say which key differs from that peer's, and how."""
-        theirs, mine = dict(hello.shared), {k: v[:TOLD_TEXT] for k, v in settings.shared}
+        theirs, mine = dict(hello.shared), {k: v[:TOLD_TEXT] for k, v in settings.told}
         differing = tuple(key for key in mine if theirs.get(key) != mine[key])
         if differing and differing != self.keys.get(name):
             how = "; ".join(f"{k} is {mine[k]} here and {theirs.get(k)} there" for k in differing)
-            sentence = f"[distributed] differs from {name}'s: {how}; make the files the same"
+            sentence = f"node.toml differs from {name}'s: {how}; make the files the same"
             self._emit(Report(Level.WARNING, sentence, "config", name))
         self.keys[name] = differing
 

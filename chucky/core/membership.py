@@ -360,7 +360,7 @@ class Membership:
     def _say_hello(self, to: Link, now_ms: int) -> None:
         members = tuple(self._members(to))[:MAX_NODES]
         own = self.addresses[:MAX_ADDRESSES]
-        shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.shared)
+        shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.told)
         said = (own, members, shared)
         if said != to.said:
             to.said = said

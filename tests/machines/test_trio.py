@@ -261,7 +261,7 @@ def test_a_differing_config(trio: Trio) -> None:
         trio.configure("c", timeout="3000")
         trio.restart("c")
         for label, other in (("a", "c"), ("c", "a")):
-            trio.logs(label, rf"\[distributed\] differs from {full(other)}'s: timeout is", began_ms)
+            trio.logs(label, rf"node\.toml differs from {full(other)}'s: timeout is", began_ms)
         seen.back("c")
         seen.everywhere("a", now_ms())
     with trio.seen("systemctl stop meanwhile", "ab", "a") as seen:

@@ -474,6 +474,17 @@ def test_warns(timeout: str, hold: int, tick: int, expected: list[str]) -> None:
     assert warnings(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("mandatory", "sync_timeout", "warns"),
+    [('["b"]', "999", True), ('["b"]', "1000", False), ('["b"]', "inf", False), ("[]", "1", False)],
+)
+def test_warns_of_a_sync_too_short_to_meet(mandatory: str, sync_timeout: str, warns: bool) -> None:
+    lists = f"sync_nodes_mandatory = {mandatory}\nsync_nodes_timeout = {sync_timeout}\n"
+    told = "distributed.sync_nodes_timeout: 999 is too short for nodes to meet in, and one that"
+    found = warnings(f"[distributed]\n{lists}")
+    assert found == ([f"{told} misses a mandatory node exits"] if warns else [])
+
+
 # Peers
 
 

@@ -21,6 +21,7 @@ from chucky.messages import (
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
+from chucky.settings import Node as NodeSettings
 from chucky.wire.codec import decode, encode
 from tests.unit.cluster import Cluster, Host, name
 
@@ -500,11 +501,24 @@ def test_a_running_owner_is_not_stopped_for_a_differing_config() -> None:
     cluster.start("a", settings=settings(timeout_ms=7000))
     cluster.run(5000)
     assert cluster.serving == "b"  # and nothing is taken over
-    said = "[distributed] differs from a@h's: timeout is 5000 here and 7000 there"
+    said = "node.toml differs from a@h's: timeout is 5000 here and 7000 there"
     assert any(line.startswith(said) for line in cluster.log("b"))
     assert any("timeout is 7000 here and 5000 there" in line for line in cluster.log("a"))
     differs = {n.name: n.differs for n in cluster.snapshot("b").nodes}
     assert differs[name("a")] == ("timeout",)
+
+
+def test_a_differing_tick_is_told_and_changes_no_verdict() -> None:
+    # With 25 here and 500 there each finds the other silent, and nobody would know why.
+    cluster = Cluster(settings())
+    cluster.start("a")
+    cluster.start("b", settings=Settings(node=NodeSettings(tick_ms=500)))
+    cluster.run_until(lambda: cluster.serving == "a")
+    cluster.run(1000)
+    said = "node.toml differs from a@h's: tick is 500 here and 250 there; make the files the same"
+    assert said in cluster.log("b")
+    cluster.kill("a")
+    assert cluster.run_until(lambda: cluster.serving == "b") <= 5100
 
 
 def test_with_differing_configs_a_loss_is_still_failed_over_once() -> None:
