@@ -19,7 +19,8 @@ from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
 from chucky.core.lease import Lease
-from chucky.core.membership import Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Route, Snapshot
 from chucky.core.startup import Look, Sync

@@ -6,7 +6,8 @@ import pytest
 
 from chucky.core import actions as ac
 from chucky.core.events import Ended
-from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Membership
 from chucky.core.startup import Look
 from chucky.messages import Beacon, Hello, NameTaken, Status
 from chucky.names import Address, NodeName
