@@ -103,22 +103,27 @@ class Membership:
             self._end(old, True, now_ms)
             self.link_up(new, now_ms)  # a newcomer may have taken the place
         elif old.incarnation != new.incarnation:
-            # Rule 10: if the first still speaks, and in answer to this very tick, it stays.
-            self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
-            new.probe_tick = self.tick + 1
-            for other in [n for n in self._newcomers.values() if n.name == new.name]:
-                if other.incarnation != new.incarnation:
-                    self._drop_newcomer(other)
-                else:  # the same node has dialled twice
-                    del self._newcomers[other.id]
-                    self.emit(Close(other.id))
-            self._newcomers[new.id] = new
-        elif self._keeps(old, new):
+            self._wait(new, old)  # rule 10: the first stays if it still speaks
+        elif not self._keeps(old, new):
+            self.emit(Close(old.id))
+            self._take(new)
+        elif new.dialled:
             self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
             self.emit(Close(new.id))
         else:
-            self.emit(Close(old.id))
-            self._take(new)
+            self._wait(new, old)  # its dialler closes it, unless it has lost the old one
+
+    def _wait(self, new: Link, old: Link) -> None:
+        """Let a link of a name in use wait for what the first says, in answer to this very tick."""
+        self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
+        new.probe_tick = self.tick + 1
+        for other in [n for n in self._newcomers.values() if n.name == new.name]:
+            if other.incarnation == new.incarnation:  # the same node has dialled twice
+                del self._newcomers[other.id]
+                self.emit(Close(other.id))
+            elif old.incarnation not in (other.incarnation, new.incarnation):
+                self._drop_newcomer(other)
+        self._newcomers[new.id] = new
 
     def _keeps(self, old: Link, new: Link) -> bool:
         """Whether of two links with the same incarnation the old one is kept.
@@ -210,8 +215,9 @@ class Membership:
         how = "left" if link.leaving else "ended its link" if heard else "is silent"
         self.emit(Report(Level.INFO, f"{link.name} {how}: it is down"))
         self.link_ended(link, heard)
-        newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
-        if newcomer is not None:
+        newcomers = [n for n in self._newcomers.values() if n.name == link.name]
+        if newcomers:
+            newcomer = min(newcomers, key=lambda n: n.incarnation != link.incarnation)
             del self._newcomers[newcomer.id]
             self._take(newcomer)
 
@@ -267,10 +273,16 @@ class Membership:
         link.heard_ms = link.alive_ms = now_ms
         link.echo = status.tick
         link.status = status
-        if link.id in self._newcomers:
+        old = self.links[link.name]
+        if old.incarnation != link.incarnation:
             return None
+        if self._newcomers.pop(id, None) is not None:
+            # Whoever accepts is the first to know of a link. So it had the old one when this came
+            # up, and would have closed this: it speaks here since the old one is lost to it.
+            self.emit(Close(old.id))
+            self._take(link)
         for newcomer in [n for n in self._newcomers.values() if n.name == link.name]:
-            if status.echo >= newcomer.probe_tick:
+            if newcomer.incarnation != link.incarnation and status.echo >= newcomer.probe_tick:
                 self._drop_newcomer(newcomer)
         return link
 
