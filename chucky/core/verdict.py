@@ -94,11 +94,12 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
         if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
-        return Release()
+        return Release(in_doubt=True)
     gone, until_ms = _successor_gone(view, naming)
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
     if gone and asked and not others:
+        # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None
         return _backed(view, Resume()) if resumes else Release()
     # Its silence may be proven already, while a peer has not yet been asked: that is an event.

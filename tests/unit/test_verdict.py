@@ -178,7 +178,10 @@ YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
         {"down": {A: DownView(NOW_MS - 400, 9)}},
         Hold(WAITS, NOW_MS + TICK_TIME_MS - 400),
     ),
-    "the time to stop is over": ({"peers": (peer(A),), "stop_by_ms": NOW_MS}, Release()),
+    "the time to stop is over": (
+        {"peers": (peer(A),), "stop_by_ms": NOW_MS},
+        Release(in_doubt=True),
+    ),
 }
 
 
