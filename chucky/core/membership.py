@@ -48,6 +48,7 @@ class Membership:
     emit: Callable[[Action], None]
     take_name: Callable[[Address], None]
     link_ended: Callable[[Link, bool], None]  # heard: it was ended, not only silent
+    proven_dead: Callable[[NodeName, int], None]  # a peer that was linked, and its incarnation
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
     refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
@@ -167,7 +168,7 @@ class Membership:
             self.contacts.itself(id, now_ms)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
         gone = self.gone.get(contact.name) if contact is not None and contact.name else None
-        if contact is not None and gone is not None and contact.began_ms >= gone.ended_ms:
+        if contact and contact.name and gone and contact.began_ms >= gone.ended_ms:
             if why is Ended.CLOSED and now_ms - gone.ended_ms < DYING_MS:
                 # It was let in by a process whose end is not complete: ask the same again.
                 contact.next_ms, contact.turn = now_ms, 0
@@ -176,6 +177,7 @@ class Membership:
             # Rule 4: refused where its link was, and only after that link itself ended.
             if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:
                 gone.dead = True
+                self.proven_dead(contact.name, gone.incarnation)
         self._namesakes.pop(id, None)
         self._newcomers.pop(id, None)
         link = self.by_id(id)

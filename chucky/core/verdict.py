@@ -270,10 +270,12 @@ def _vacancy_ends(view: View, lost: Record) -> int | None:
         return None
     heard_ms = _heard_ms(view, lost)
     peer, down = view.peer(lost.epoch.node), view.down.get(lost.epoch.node)
-    # 4: silence is judged on the tick time; a refused dial, a new incarnation, or the owner's own
-    # word that it does not run the application need no such wait.
+    # 4: silence is judged on the tick time; a dial that was refused, to this node or to a peer that
+    # had a link with it, a new incarnation, or the owner's own word that it does not run the
+    # application need no such wait.
     proven = (
-        lost.epoch.node == view.me
+        lost.dead
+        or lost.epoch.node == view.me
         or peer is not None
         or (down is not None and down.dead_incarnation == lost.incarnation)
     )

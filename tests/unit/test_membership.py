@@ -33,11 +33,13 @@ class End:
     out: list[ac.Action] = field(default_factory=list)
     taken: list[Address] = field(default_factory=list)
     ended: list[tuple[int, bool]] = field(default_factory=list)
+    dead: list[tuple[NodeName, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.members = Membership(
             SETTINGS, self.me, self.incarnation, Look(TICK_TIME_MS), 0, self.out.append,
             self.taken.append, lambda link, heard: self.ended.append((link.id, heard)),
+            lambda name, incarnation: self.dead.append((name, incarnation)),
         )  # fmt: skip
 
     def up(self, id: int, peer: NodeName, incarnation: int = 10, now_ms: int = 0) -> None:
@@ -295,7 +297,7 @@ def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
         dials = [x.link for x in a.out if isinstance(x, ac.Dial)]
     assert [x.address for x in a.out if isinstance(x, ac.Dial)] == [at(B), at(B)]
     gone = a.members.gone[B]
-    assert gone.dead and gone.asked_by_ms is None
+    assert gone.dead and gone.asked_by_ms is None and a.dead == [(B, 10)]
 
 
 def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> None:
@@ -307,7 +309,7 @@ def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> No
     a.members.link_down(1, Ended.CLOSED, None, None, DYING_MS)
     a.members.settle(DYING_MS)
     assert [x.link for x in a.out if isinstance(x, ac.Dial)] == [1]
-    assert not a.members.gone[B].dead
+    assert not a.members.gone[B].dead and not a.dead
 
 
 def test_a_stranger_s_hint_is_not_passed_on() -> None:

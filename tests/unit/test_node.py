@@ -163,6 +163,18 @@ def test_with_timeout_0_silence_moves_it_after_the_tick_time() -> None:
     assert TICK_TIME_MS - 250 <= took_ms <= TICK_TIME_MS + 50
 
 
+@pytest.mark.parametrize("how, from_ms, to_ms", [("kill", 290, 400), ("power_off", 750, 1100)])
+def test_one_that_starts_as_the_owner_dies_is_told_the_proof(
+    how: str, from_ms: int, to_ms: int
+) -> None:
+    """With a timeout below the tick time; silence proves nothing before that."""
+    cluster = running(Cluster(settings(timeout_ms=300)), "b", "c")
+    getattr(cluster, how)("b")
+    cluster.start("a")  # better, and the others stand aside for it
+    took_ms = cluster.run_until(lambda: cluster.serving != "")
+    assert cluster.serving == "a" and from_ms <= took_ms <= to_ms
+
+
 def test_silence_is_counted_from_the_last_sign_of_life() -> None:
     cluster = running(Cluster(settings()), "a", "b", "c")
     cluster.power_off("a")

@@ -336,7 +336,7 @@ def after_loss(v: View, lost: Record) -> set[Essence]:
     passed_ms = v.now_ms - last_sign_ms(v, lost)
     down = v.down.get(owner)
     only_silent = owner != v.me and owner not in up(v)
-    if down is not None and down.dead_incarnation == lost.incarnation:
+    if lost.dead or (down is not None and down.dead_incarnation == lost.incarnation):
         only_silent = False
     if passed_ms < v.timeout_ms or (only_silent and passed_ms < v.tick_time_ms):
         return {("Hold", True)}
