@@ -36,6 +36,7 @@ class Contact:
     dial_address: Address | None = None
     began_ms: int = 0
     next_ms: int = 0
+    urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
     turn: int = 0
 
@@ -121,14 +122,19 @@ class Contacts:
             dialled.addresses.remove(dialled.dial_address)  # somebody else lives there now
 
     def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
-        """The link with this node is gone; dial it at once when it did not say goodbye."""
+        """The link with this node is gone; dial it at once when it did not say goodbye, but one
+        that is lost as soon as it is up no more often than one that does not answer."""
         contact = self._named.get(name)
         if contact is None:
             return
         contact.seen_ms = now_ms
         if contact.dial is None:
-            contact.next_ms = now_ms if at_once else now_ms + NOBODY_THERE_MS
+            contact.next_ms = now_ms + NOBODY_THERE_MS
             contact.turn = 0
+            if at_once:
+                if contact.urged_ms < now_ms:
+                    contact.urged_ms = max(now_ms, contact.urged_ms + REDIAL_MS)
+                contact.next_ms = contact.urged_ms
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
         """A dial failed; return whose it was."""

@@ -19,19 +19,21 @@ from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
 from chucky.core.lease import Lease
-from chucky.core.membership import Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.snapshot import Route, Snapshot
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
 from chucky.core.view import DownView, PeerView, View
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Status
+from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Sign, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
 # What of a Status is neither an age nor the number of a tick, as far as the fields stand together.
 _DIGEST, _SIGNS = Status._fields.index("digest"), Status._fields.index("signs")
+_SUCCESSOR = Sign._fields.index("successor")
 
 MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
 
@@ -51,10 +53,6 @@ class Node:
         self._next_announce_ms = now_ms + REDIAL_MS
         self._look = Look(settings.tick_time_ms)
         self._sync = Sync(settings, name, now_ms)
-        self._members = Membership(
-            settings, name, incarnation, self._look, now_ms,
-            self._emit, self._name_taken, self._link_ended,
-        )  # fmt: skip
         d = settings.distributed
         self._lease: Lease | None = None
         if d.quorum == "majority" and d.nodes.tier(name) is not None:  # an observer has no vote
@@ -63,6 +61,10 @@ class Node:
         self._own = Ownership(
             name, incarnation, d.application, self._lease, settings.tick_time_ms, self._emit
         )
+        self._members = Membership(
+            settings, name, incarnation, self._look, now_ms,
+            self._emit, self._name_taken, self._link_ended, self._own.records.died,
+        )  # fmt: skip
         self._said: object = None  # the part of our last Status that matters
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
@@ -334,7 +336,7 @@ class Node:
             status[_DIGEST:_SIGNS],
             status.claim,
             backs and (backs.holder, backs.incarnation, backs.claim),
-            [(s.epoch, s.incarnation, s.end, s.successor, s.successor_incarnation) for s in signs],
+            [(s.epoch, s.incarnation, s.end, s[_SUCCESSOR:]) for s in signs],
             [(h.epoch, h.incarnation, h.holds, h.digest) for h in status.hears],
         )
         due = now_ms >= self._next_tick_ms

@@ -272,7 +272,8 @@ class Ownership:
         if self.running is not None:
             self.records.released(self._stop())
         elif self.naming is not None:
-            if self.stop_by_ms is None:
+            assert isinstance(verdict, Release)
+            if not verdict.in_doubt:
                 self.records.released(self.naming.epoch)
             self.naming = None
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chucky.core.lease import majority
-from chucky.core.membership import Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import Membership
 from chucky.core.ownership import Ownership
 from chucky.core.startup import Look, Sync
 from chucky.messages import Epoch, Heard, Holds

@@ -27,6 +27,7 @@ class Record:
     heard_ms: int
     successor: NodeName | None = None
     successor_incarnation: int = 0
+    dead: bool = False  # since that sign its owner's process was proven to have ended (rule 4)
 
 
 class Records:
@@ -50,6 +51,7 @@ class Records:
             self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
         elif record.end < End.NAMED and tick > record.tick:
             record.tick, record.end, record.heard_ms = tick, End.RUNNING, now_ms
+            record.dead = False
         self._tidy(epoch)
 
     def ended(self, epoch: Epoch, now_ms: int) -> None:
@@ -57,6 +59,12 @@ class Records:
         record = self._records.get(epoch)
         if record is not None and record.end is End.RUNNING:
             record.end, record.heard_ms = End.ENDED, now_ms
+
+    def died(self, owner: NodeName, incarnation: int) -> None:
+        """The process of this incarnation is proven to have ended."""
+        for record in self:
+            if (record.epoch.node, record.incarnation) == (owner, incarnation):
+                record.dead = True
 
     def lapsed(self, epoch: Epoch) -> None:
         """It ran here, and its lease ran out: its last tick was the last sign."""
@@ -87,7 +95,7 @@ class Records:
                 return  # succeeded by one that is known
             self._records[sign.epoch] = Record(
                 sign.epoch, sign.incarnation, sign.tick, sign.end, heard_ms,
-                sign.successor, sign.successor_incarnation,
+                sign.successor, sign.successor_incarnation, sign.dead,
             )  # fmt: skip
             self._bound()
         elif sign.end >= End.NAMED or record.end >= End.NAMED:
@@ -95,10 +103,12 @@ class Records:
                 record.end = sign.end
                 record.successor = sign.successor
                 record.successor_incarnation = sign.successor_incarnation
-        elif (sign.tick, sign.end) > (record.tick, record.end):
-            record.tick, record.end, record.heard_ms = sign.tick, sign.end, heard_ms
-        elif (sign.tick, sign.end) == (record.tick, record.end):
-            record.heard_ms = min(record.heard_ms, heard_ms)
+        elif sign.tick >= record.tick:
+            record.dead = sign.dead or (record.dead and sign.tick == record.tick)
+            if (sign.tick, sign.end) > (record.tick, record.end):
+                record.tick, record.end, record.heard_ms = sign.tick, sign.end, heard_ms
+            elif sign.end is record.end:
+                record.heard_ms = min(record.heard_ms, heard_ms)
 
     def succeed(self, alive: Collection[Epoch]) -> None:
         """No vacancy comes of what is older than the highest ownership that is heard to run now.
@@ -124,7 +134,7 @@ class Records:
         return tuple([
             Sign(
                 r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms - 1),
-                r.successor, r.successor_incarnation,
+                r.successor, r.successor_incarnation, r.dead,
             )
             for r in (records[epoch] for epoch in sorted(records))
         ])  # fmt: skip

@@ -94,11 +94,12 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
         if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
-        return Release()
+        return Release(in_doubt=True)
     gone, until_ms = _successor_gone(view, naming)
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
     if gone and asked and not others:
+        # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None
         return _backed(view, Resume()) if resumes else Release()
     # Its silence may be proven already, while a peer has not yet been asked: that is an event.
@@ -269,10 +270,12 @@ def _vacancy_ends(view: View, lost: Record) -> int | None:
         return None
     heard_ms = _heard_ms(view, lost)
     peer, down = view.peer(lost.epoch.node), view.down.get(lost.epoch.node)
-    # 4: silence is judged on the tick time; a refused dial, a new incarnation, or the owner's own
-    # word that it does not run the application need no such wait.
+    # 4: silence is judged on the tick time; a dial that was refused, to this node or to a peer that
+    # had a link with it, a new incarnation, or the owner's own word that it does not run the
+    # application need no such wait.
     proven = (
-        lost.epoch.node == view.me
+        lost.dead
+        or lost.epoch.node == view.me
         or peer is not None
         or (down is not None and down.dead_incarnation == lost.incarnation)
     )

@@ -134,6 +134,7 @@ a_record = st.builds(
     st.sampled_from((11, 14, 15, 17, 19, 20)),
     st.sampled_from(NODES),
     incarnations,
+    st.booleans(),
 )
 record_lists = st.lists(a_record, max_size=2, unique_by=lambda r: r.epoch)
 
