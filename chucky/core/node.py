@@ -120,6 +120,13 @@ class Node:
             self._settings, self._members, self._own, self._look, self._stepped_ms
         )
 
+    @property
+    def sentence(self) -> str:
+        """The snapshot's sentence, as cheap."""
+        return snapshots.sentence(
+            self._settings, self._members, self._own, self._sync, self._look, self._stepped_ms
+        )
+
     def snapshot(self) -> Snapshot:
         """Return what this node believes, as of its last step."""
         return snapshots.take(
