@@ -164,10 +164,9 @@ class Contacts:
     def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
         """Begin the dials that are due; return them as (new link id, address)."""
         begun: list[tuple[int, Address]] = []
-        unproven = self._unproven_dials()
-        for contact in self._idle(linked):
-            if contact.next_ms > now_ms:
-                continue
+        due = [c for c in self._idle(linked) if c.next_ms <= now_ms]
+        unproven = self._unproven_dials() if due else 0
+        for contact in due:
             if contact.unproven:
                 if unproven >= MAX_UNPROVEN_DIALS:
                     continue
@@ -191,7 +190,7 @@ class Contacts:
     def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
         idle = self._idle(linked)
-        if self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
+        if idle and self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
             idle = [c for c in idle if not c.unproven]
         return min([c.next_ms for c in idle], default=None)
 
@@ -226,8 +225,8 @@ class Contacts:
         return [
             contact
             for contact in (*self._named.values(), *self._configured.values())
-            if contact.dial is None
-            and contact.name not in linked
+            if contact.name not in linked
+            and contact.dial is None
             and contact.addresses
             and self._is_its_own(contact)
         ]

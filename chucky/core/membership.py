@@ -360,10 +360,10 @@ class Membership:
         self.emit(Dial(id, address))
         return id
 
-    def deadlines(self) -> Iterator[int]:
-        """Yield each time at which settle has something to do."""
-        for link in (*self.links.values(), *self._newcomers.values()):
-            yield link.alive_ms + self.settings.tick_time_ms
+    def deadlines(self) -> list[int]:
+        """Return each time at which settle has something to do."""
+        tick_time_ms = self.settings.tick_time_ms
+        everyone = (*self.links.values(), *self._newcomers.values())
+        times = [link.alive_ms + tick_time_ms for link in everyone]
         dial_ms = self.contacts.deadline(self.links)
-        if dial_ms is not None:
-            yield dial_ms
+        return times if dial_ms is None else [*times, dial_ms]

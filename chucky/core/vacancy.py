@@ -41,7 +41,11 @@ class Records:
 
     def runs_here(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
         """This very node runs it; `tick` is that of its next Status."""
-        self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+        record = self._records.get(epoch)
+        if record is None or (record.incarnation, record.end) != (incarnation, End.RUNNING):
+            self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+        else:
+            record.tick, record.heard_ms = tick, now_ms
         self._tidy(epoch)
 
     def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
@@ -118,7 +122,8 @@ class Records:
         if not alive:
             return
         highest = max(alive)
-        for record in [r for r in self if r.epoch < highest and r.epoch not in alive]:
+        records = self._records.values()
+        for record in [r for r in records if r.epoch < highest and r.epoch not in alive]:
             if record.end >= End.NAMED:
                 record.end = End.RELEASED
             else:
@@ -130,14 +135,20 @@ class Records:
         Each age is told one ms short: what two clocks cut off would otherwise make a sign older
         with each report that comes back, since of a known one the oldest report counts.
         """
-        records = self._records
         return tuple([
             Sign(
                 r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms - 1),
                 r.successor, r.successor_incarnation, r.dead,
             )
-            for r in (records[epoch] for epoch in sorted(records))
+            for _, r in sorted(self._records.items())
         ])  # fmt: skip
+
+    def ends(self) -> list[tuple[object, ...]]:
+        """What of the signs is neither an age nor the number of a tick."""
+        return [
+            (epoch, r.incarnation, r.end, r.successor, r.successor_incarnation, r.dead)
+            for epoch, r in sorted(self._records.items())
+        ]
 
     def _tidy(self, epoch: Epoch) -> None:
         """An owner that runs a new epoch does not run its former one."""

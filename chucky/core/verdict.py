@@ -5,6 +5,8 @@ lost, repeated or late Status makes a view older, never wrong. The rules are DES
 the numbers in the comments are theirs. The caller carries the verdict out and asks again.
 """
 
+from collections.abc import Iterator
+
 from chucky.core.vacancy import Record
 from chucky.core.verdicts import (
     Advance,
@@ -39,8 +41,8 @@ def decide(view: View) -> Verdict:
     return _as_standby(view)
 
 
-def claimants(view: View, claim: int) -> list[PeerView]:
-    """Return the nodes that claim a lease, the best-standing first (7); this one is among them
+def claimants(view: View, claim: int) -> Iterator[PeerView]:
+    """Yield the nodes that claim a lease, the best-standing first (7); this one is among them
     when its `claim` is not 0. One that serves already stands before one that wants to."""
     found = [
         (p.status.running is None, _precedence(view, p.name, p.incarnation), p)
@@ -50,7 +52,7 @@ def claimants(view: View, claim: int) -> list[PeerView]:
     if claim:
         mine = _precedence(view, view.me, view.incarnation)
         found.append((view.running is None, mine, PeerView(view.me, view.incarnation, None)))
-    return [p for _, _, p in sorted(found, key=lambda f: f[:2])]
+    yield from (p for _, _, p in sorted(found, key=lambda f: f[:2]))
 
 
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
@@ -66,7 +68,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     afar_ms = [r.heard_ms + view.tick_time_ms for r in view.records if _runs_afar(view, epoch, r)]
     if view.highest and view.highest > epoch and not (others or afar_ms or view.listening):
         return Advance()
-    ready = [p for p in view.peers if _candidate(view, p) and p.status and p.status.ready == epoch]
+    ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     if view.stop_by_ms is None:
         # 5: a takeover waits until nobody's list differs (8).
         movable = view.takeover and not view.mixed
