@@ -232,15 +232,20 @@ def _vacant(view: View) -> Verdict:
 
 def _backed(view: View, verdict: Verdict) -> Verdict:
     """7: only with a majority's backing; two claimants do not block each other, the worse one
-    withdraws as soon as a peer backs the better one."""
+    withdraws as soon as a peer, or this node itself, backs the better one."""
     if view.lease is None or view.leased:
         return verdict
+    mine, own = _precedence(view, view.me, view.incarnation), view.lease.backing
     for peer in view.peers:
         b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
-            first = _precedence(view, b.holder, b.incarnation)
-            if first < _precedence(view, view.me, view.incarnation):
+            if _precedence(view, b.holder, b.incarnation) < mine:
                 return Hold(f"{peer.name} backs {b.holder}")
+        # A claim of that peer which has ended meanwhile holds nobody up.
+        claim = (peer.name, peer.incarnation, peer.status.claim if peer.status else 0)
+        if own is not None and claim == (own.holder, own.incarnation, own.claim):
+            if _precedence(view, peer.name, peer.incarnation) < mine:
+                return Hold(f"{view.me} backs {peer.name}")
     return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chucky.core.vacancy import Record
-from chucky.messages import End, Epoch, Heard, Holds, Naming, Status
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName
 from chucky.priority import PriorityList
 
@@ -41,6 +41,7 @@ class LeaseView(NamedTuple):
     until_ms: int | None  # None: no majority backs it
     backers: int
     needed: int
+    backing: Backing | None = None  # this node's own vote
 
 
 # Not frozen, although nobody changes one: that would take eight times as long to make, and one is

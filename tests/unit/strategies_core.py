@@ -71,7 +71,9 @@ def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
 def of_a_view() -> list[Sequence[Difference]]:
     """What this node may believe unlike one that is well and has heard of nothing, by kind."""
     ms = range(NOW_MS - 1, NOW_MS + 3)
+    votes = [Backing(who, i, 1, 1) for who in NODES for i in INCARNATIONS]
     leases = [LeaseView(t, 1, 2) for t in (None, *ms)]
+    leases += [LeaseView(None, 1, 2, vote) for vote in votes]
     return [
         [("nodes", nodes) for nodes in LISTS],
         [("timeout_ms", timeout_ms) for timeout_ms in (0, 3, None)],

@@ -138,6 +138,11 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
             theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
         if theirs < mine:
             return HOLD
+    own = v.lease.backing
+    there = up(v).get(own.holder) if own else None
+    if own and there and there.status and there.incarnation == own.incarnation:
+        if there.status.claim == own.claim and order(v, own.holder) < order(v, v.me):
+            return HOLD
     return {("Claim",)}
 
 
