@@ -211,7 +211,9 @@ MUTANTS = (
         "if (peer.incarnation, status.claim) != (backed.incarnation, backed.claim):",
         "if peer.incarnation != backed.incarnation:"),
     one("7", "the worse claimant does not withdraw", "verdict",
-        "if first < _precedence(view, view.me, view.incarnation):", "if False:"),
+        "if _precedence(view, b.holder, b.incarnation) < mine:", "if False:"),
+    one("7", "two that back each other wait for ever", "verdict",
+        "if own is not None and claim ==", "if False and claim =="),
     # 8: lists that differ.
     Mutant("8", "it takes over while lists differ", (
         ("verdict", "movable = view.takeover and not view.mixed", "movable = view.takeover"),

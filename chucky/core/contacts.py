@@ -38,6 +38,7 @@ class Contact:
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
+    refusals: int = 0  # of the cookie, in a row
     turn: int = 0
 
     @property
@@ -115,7 +116,7 @@ class Contacts:
         if dialled is None:
             return
         dialled.dial = None
-        dialled.backoff_ms = 0
+        dialled.backoff_ms = dialled.refusals = 0
         if dialled.configured:
             dialled.name = name
         elif dialled.name != name and dialled.dial_address in dialled.addresses:
@@ -142,7 +143,10 @@ class Contacts:
         if contact is None:
             return None
         contact.dial = None
-        if why in (Ended.COOKIE, Ended.PROTOCOL) or not (contact.listed or contact.configured):
+        contact.refusals = contact.refusals + 1 if why in (Ended.COOKIE, Ended.PROTOCOL) else 0
+        # One address that refuses may be a stranger's, who sends beacons with this name.
+        refuses = contact.refusals >= len(contact.addresses)
+        if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
             contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
         elif contact.configured and why is Ended.REFUSED:

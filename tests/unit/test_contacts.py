@@ -211,3 +211,28 @@ def test_an_address_where_another_node_lives_now_is_dropped() -> None:
     ((link, _),) = known.due(set(), 0)
     known.came_up(link, B, True, AT)
     assert known.addresses(A) == () and known.addresses(B) == (AT,)
+
+
+def test_a_stranger_that_claims_a_name_does_not_slow_the_dials_of_its_node() -> None:
+    # It sends beacons with a's name and refuses the cookie; a itself is cut off for a while.
+    known, now_ms, dialled = contacts(), 0, 0
+    known.told(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    while now_ms < 20_000:
+        ((link, address),) = known.due(set(), now_ms)
+        dialled += address == AT
+        known.ended(link, Ended.UNREACHED if address == AT else Ended.COOKIE, now_ms)
+        now_ms += wait_ms(known, now_ms)
+    assert dialled >= 20_000 // (2 * REDIAL_MS * 12 // 10)
+
+
+def test_a_node_that_refuses_at_each_of_its_addresses_is_left_alone() -> None:
+    known, now_ms, dials = contacts(), 0, 0
+    known.told(A, AT, True, 0)
+    known.told(A, at(7), True, 0)
+    while now_ms < 100_000:
+        ((link, _),) = known.due(set(), now_ms)
+        dials += 1
+        known.ended(link, Ended.COOKIE, now_ms)
+        now_ms += wait_ms(known, now_ms)
+    assert dials <= 10
