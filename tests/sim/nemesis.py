@@ -24,6 +24,7 @@ class Nemesis(Watch):
         self.rng = cluster.rng
         self.on = False
         self.respawns = True
+        self._phase = 0  # what was planned in phase one does not come true in a drill
         self.open: dict[int, Undo] = {}  # faults that last
         self._number = 0
         self.counts: dict[str, int] = {}
@@ -45,6 +46,7 @@ class Nemesis(Watch):
     def rest(self) -> None:
         """No fault any more: all is mended, and every node that does not run is started."""
         self.on = False
+        self._phase += 1
         for number in list(self.open):
             self._undo(number)
         for twin in [self.cluster.hosts[k] for k in self.cluster.twins]:
@@ -93,6 +95,15 @@ class Nemesis(Watch):
         if undo is not None:
             undo()
 
+    def _start_in(self, wait_us: int, host: Host) -> None:
+        phase = self._phase
+
+        def start() -> None:
+            if phase == self._phase and host.powered:
+                self._start(host)
+
+        self.cluster.time.after(wait_us, start)
+
     def _start(self, host: Host) -> None:
         if host.node is None and (self.on or host.key in self.options.keys):
             self.cluster.start(host.key, settings=self.options.settings.get(host.key))
@@ -100,7 +111,7 @@ class Nemesis(Watch):
     def ended(self, host: Host) -> None:
         """systemd restarts what failed."""
         if host.exit is not None and host.exit[0] != 0 and host.key in self.options.keys:
-            self.cluster.time.after(self.options.respawn_us, self._start, host)
+            self._start_in(self.options.respawn_us, host)
 
     # The faults; each does nothing where it cannot, and returns how to undo it.
 
@@ -109,7 +120,7 @@ class Nemesis(Watch):
             return None
         self.cluster.kill(host.key)
         if self.rng.random() < 0.5:
-            self.cluster.time.after(self.options.respawn_us, self._respawn, host)
+            self._start_in(self.options.respawn_us, host)
             return None
         return lambda: self._respawn(host)
 
@@ -126,7 +137,7 @@ class Nemesis(Watch):
             if not host.powered:
                 self.cluster.power_on(host.key)
                 boot_us = self.rng.randint(0, 3000) * MS if self.on else 0
-                self.cluster.time.after(boot_us, self._respawn, host)
+                self._start_in(boot_us, host)
 
         return undo
 

@@ -27,7 +27,8 @@ class Life:
     statuses: dict[int, Status] = field(default_factory=dict)  # the newest, by link
     named: bool = False  # it was told of a naming of itself, and did not start since
     naming: Naming | None = None  # its own, as it says
-    begun: Epoch | None = None  # the last that it started
+    begun: Epoch | None = None  # the last that it said it starts
+    timeout_ms: int | None = None  # as it was then: an administrator may change it meanwhile
 
 
 class Witness(Watch):
@@ -182,16 +183,19 @@ class Witness(Watch):
         self._must(safety.s3_nothing_runs_before_the_sync(life.sync, local_ms))
         self._begins(host, life, epoch)
         if not life.named and life.naming is None:
-            timeout_ms = host.settings.distributed.timeout_ms
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
-            broken = safety.s4_no_failover_before_the_timeout(host.name, lost, timeout_ms, now_us)
+            broken = safety.s4_no_failover_before_the_timeout(
+                host.name, lost, life.timeout_ms, now_us
+            )
             self._must(broken)
         life.named = False
 
     def _begins(self, host: Host, life: Life, epoch: Epoch) -> None:
         if epoch != life.begun:
-            self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
+            if not self.cluster.twins:  # one that waits for its name is read, and not heard
+                self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
             life.begun = epoch
+            life.timeout_ms = host.settings.distributed.timeout_ms
 
     # Checking.
 
