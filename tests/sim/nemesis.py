@@ -23,7 +23,6 @@ class Nemesis(Watch):
         self.options = options
         self.rng = cluster.rng
         self.on = False
-        self.respawns = True
         self._phase = 0  # what was planned in phase one does not come true in a drill
         self.open: dict[int, Undo] = {}  # faults that last
         self._number = 0
