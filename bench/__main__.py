@@ -6,12 +6,15 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from bench import peers, throughput
+from bench import connections, gaps, idle, peers, throughput
 from bench.plan import SHORT, Plan
 from bench.table import Table, heading
 
 PARTS: dict[str, Callable[[Table, Plan], None]] = {
     "throughput": throughput.measure,
+    "idle": idle.measure,
+    "gaps": gaps.measure,
+    "connections": connections.measure,
 }
 DESCRIPTORS = 65536  # of a node and of its clients, as LimitNOFILE= of the unit
 
