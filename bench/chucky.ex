@@ -45,7 +45,7 @@ defmodule Chucky.Listener do
   def start_link do
     port = System.fetch_env!("CHUCKY_PORT") |> String.to_integer()
     options = [:binary, active: false, reuseaddr: true, nodelay: true, backlog: 4096]
-    {:ok, listener} = :gen_tcp.listen(port, [{:ip, {127, 0, 0, 1}} | options])
+    {:ok, listener} = :gen_tcp.listen(port, options)
 
     acceptors =
       for n <- 1..@acceptors do

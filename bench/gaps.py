@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from time import monotonic_ns
 from typing import NamedTuple
 
 from bench.load import Load, Request, compiled, gap_ms, overlapping, waits_ms
+from bench.peer_clusters import Elixir, Keepalived, cells, gaps
 from bench.plan import Plan
-from bench.table import CHUCKY, Row, Table, quantile, tail
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, Row, Table, quantile, tail
 from tests.lan.bed import Bed, Daemon, at, now_ms, until
 from tests.lan.cluster import Cluster, loopback
 
 TICK_MS = 250  # the shipped one
 ON_TOP_MS, AT_ONCE_MS, SILENCE_MS, WAIT_MS = 100, 30, 50, 50  # the aims; see `measure`
+KILL_0, KILL_1000, STOP = "kill -9, timeout 0", "kill -9, timeout 1000", "SIGTERM, timeout 5000"
 SETTLE_MS = 100  # watched before and after, to see a second owner or a second gap
 
 
@@ -61,18 +64,18 @@ def measure(table: Table, plan: Plan) -> None:
     stall = _undisturbed(plan)
     table.add(Row("no fault: longest gap, ms p50/p99/max", {CHUCKY: tail(stall, 1)}))
     deaths: list[tuple[str, int, Callable[[Daemon], int], int]] = [
-        ("kill -9, timeout 0", 0, Daemon.kill, AT_ONCE_MS),
-        ("kill -9, timeout 1000", 1000, Daemon.kill, 1000 + ON_TOP_MS),
+        (KILL_0, 0, Daemon.kill, AT_ONCE_MS),
+        (KILL_1000, 1000, Daemon.kill, 1000 + ON_TOP_MS),
         ("frozen, timeout 0", 0, Daemon.freeze, 4 * TICK_MS + SILENCE_MS),
     ]
     for what, timeout_ms, fault, most_ms in deaths:
         seen, _ = _moves(plan.moves, timeout_ms, fault, DEATH, what)
         kept = max(seen.gaps_ms) <= most_ms
-        table.add(_gap_row(what, seen, f"<= {most_ms}", kept))
+        table.add(_gap_row(what, seen, _peers(what, plan), f"<= {most_ms}", kept))
         table.add(_failed_row(what, seen))
     stopped, returned = _moves(plan.moves, 5000, Daemon.stop, PLANNED, "stop and return")
-    for what, seen in (("SIGTERM, timeout 5000", stopped), ("return of the better", returned)):
-        table.add(_gap_row(what, seen, "", None))
+    for what, seen in ((STOP, stopped), ("return of the better", returned)):
+        table.add(_gap_row(what, seen, _peers(what, plan), "", None))
         waited = quantile(seen.waits_ms, 0.99) <= WAIT_MS
         table.add(Row(
             f"{what}: requests open in the move, ms p50/p99/max",
@@ -81,8 +84,32 @@ def measure(table: Table, plan: Plan) -> None:
         table.add(_failed_row(what, seen))
 
 
-def _gap_row(what: str, seen: Seen, aim: str, kept: bool | None) -> Row:
-    return Row(f"{what}: gap, ms p50/p99/max", {CHUCKY: tail(seen.gaps_ms, 1)}, aim, kept)
+def _peers(what: str, plan: Plan) -> dict[str, str]:
+    """Return the peers' gaps in what is the same for them: one owner is lost, another serves."""
+
+    def elixir(timeout_ms: int, number: Signals) -> str:
+        return gaps(lambda bed: Elixir(bed, timeout_ms), plan.peer_moves, number)
+
+    def keepalived(advert_s: float, number: Signals) -> str:
+        found = gaps(lambda bed: Keepalived(bed, advert_s), plan.peer_moves, number)
+        return f"{found} (adverts {advert_s:g} s)"
+
+    if what == KILL_0:
+        return cells({
+            ELIXIR: lambda: elixir(0, SIGKILL), KEEPALIVED: lambda: keepalived(0.01, SIGKILL)
+        })  # fmt: skip
+    if what == KILL_1000:
+        return cells({ELIXIR: lambda: elixir(1000, SIGKILL)})
+    if what == STOP:
+        return cells({
+            ELIXIR: lambda: elixir(5000, SIGTERM), KEEPALIVED: lambda: keepalived(1, SIGTERM)
+        })  # fmt: skip
+    return {}
+
+
+def _gap_row(what: str, seen: Seen, others: dict[str, str], aim: str, kept: bool | None) -> Row:
+    cells = {CHUCKY: tail(seen.gaps_ms, 1)} | others
+    return Row(f"{what}: gap, ms p50/p99/max", cells, aim, kept)
 
 
 def _failed_row(what: str, seen: Seen) -> Row:

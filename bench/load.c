@@ -2,10 +2,10 @@
  *
  *     load HOST PORT CLIENTS PAUSE_MS SECONDS
  *
- * Each client has one request open at a time and pauses before its next. The program prints "begun",
- * asks for SECONDS or until SIGTERM, lets what is open end, and prints a line for each request:
- * "BEGAN ENDED OWNER", the times in microseconds of CLOCK_MONOTONIC, OWNER the first byte of the
- * fact or "!" where there was not one whole line. */
+ * Each client has one request open at a time and pauses before its next; their first ones are
+ * spread over a pause. The program prints "begun", asks for SECONDS or until SIGTERM, lets what is
+ * open end, and prints a line for each request: "BEGAN ENDED OWNER", the times in microseconds of
+ * CLOCK_MONOTONIC, OWNER the first byte of the fact or "!" where there was not one whole line. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -94,8 +94,9 @@ int main(int argc, char **argv) {
     puts("begun");
     fflush(stdout);
     struct epoll_event events[BATCH];
-    for (int i = 0; i < count; i++) clients[i].fd = -1;
-    long stop_us = now_us() + (long)(seconds * 1e6), leave_us = 0;
+    long began_us = now_us(), stop_us = began_us + (long)(seconds * 1e6), leave_us = 0;
+    for (int i = 0; i < count; i++)
+        clients[i] = (struct client){.fd = -1, .again_us = began_us + i * pause_us / count};
     while (!leave_us || (open_now && now_us() < leave_us)) {
         int wait_ms = 100;
         if (!leave_us && (told || now_us() >= stop_us || made > REQUESTS - 2 * CLIENTS))

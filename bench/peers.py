@@ -11,12 +11,13 @@ from chucky.demo_nodes import dying_with_us
 from tests.lan.bed import Bed, until
 from tests.lan.eye import ask
 
+KEEPALIVED_PROGRAM = "/usr/sbin/keepalived"
 # What each needs; a Makefile target installs them.
 NEEDS = {
     C: ["/usr/bin/gcc"],
     NGINX: ["/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_stream_module.so"],
     ELIXIR: ["/usr/bin/elixirc", "/usr/bin/elixir", "/usr/bin/erl"],
-    KEEPALIVED: ["/usr/sbin/keepalived"],
+    KEEPALIVED: [KEEPALIVED_PROGRAM],
 }
 
 _NGINX = """\
@@ -40,13 +41,16 @@ def missing() -> list[str]:
 
 
 def started(
-    bed: Bed, command: list[str], core: int | None = None, env: Mapping[str, str] | None = None
-) -> "subprocess.Popen[bytes]":
+    bed: Bed, command: list[str], core: int | None = None, env: Mapping[str, str] | None = None,
+    log: str = "peers.log",
+) -> "subprocess.Popen[bytes]":  # fmt: skip
     """Start a peer's program; it is killed when the bed closes."""
-    process = subprocess.Popen(
-        [*pinned(core), *dying_with_us(), *command], cwd=bed.dir, env=os.environ | dict(env or {}),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with (bed.dir / log).open("a") as out:
+        process = subprocess.Popen(
+            [*pinned(core), *dying_with_us(), *command],
+            cwd=bed.dir, env=os.environ | dict(env or {}),
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        )  # fmt: skip
     bed.at_end(lambda: ended(process))
     return process
 

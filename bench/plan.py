@@ -12,8 +12,9 @@ class Plan:
     idle_s: float = 60.0
     starts: int = 20
     moves: int = 100  # of each kind
+    peer_moves: int = 25  # of each kind at a peer
     connections: int = 10_000  # idle ones
 
 
 # To see whether everything runs; too little for a figure.
-SHORT = Plan(repetitions=3, load_s=1.0, idle_s=5.0, starts=3, moves=3)
+SHORT = Plan(repetitions=3, load_s=1.0, idle_s=5.0, starts=3, moves=3, peer_moves=2)

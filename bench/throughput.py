@@ -9,14 +9,14 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 
 from bench import peers
+from bench.facts import write_facts
 from bench.load import Load, compiled, rate
 from bench.plan import Plan
 from bench.table import CHUCKY, ELIXIR, MISSING, NGINX, C, Row, Table, spread
-from tests.lan.bed import REPO, Bed
+from tests.lan.bed import Bed
 from tests.lan.cluster import Cluster, loopback
 
 CLIENTS = 64
@@ -38,12 +38,6 @@ def pin(pid: int, core: int) -> None:
     """Keep all threads of a process on a core."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), {core})
-
-
-def write_facts(path: Path, label: str) -> None:
-    """Write the shipped facts, each after the label, so that an answer tells who chose it."""
-    facts = (REPO / "facts.txt").read_text().splitlines()
-    path.write_text("".join(f"{label}: {fact}\n" for fact in facts))
 
 
 def pair(bed: Bed) -> Cluster:
