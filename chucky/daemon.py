@@ -1,7 +1,7 @@
 """chuckyd: where the core, the wire and the sockets meet; the one clock and the one timer.
 
 Everything that happens becomes an event, steps the core, and its actions are carried out here. The
-data plane (a fact request) reads the core's snapshot and the clock, and never steps the core.
+data plane (a fact request) reads the core's route and the clock, and never steps the core.
 """
 
 import asyncio
@@ -104,7 +104,6 @@ class Daemon:
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._on_reload_signal()))
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
-        self.snapshot = self._node.snapshot()
         self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
         self._notifier.ready()
         interval_ms = systemd.watchdog_interval_ms()
@@ -150,16 +149,16 @@ class Daemon:
 
     def _stepped(self) -> None:
         """Let everybody who reads the core see what it is now."""
-        snapshot = self.snapshot = self._node.snapshot()
-        owned = (snapshot.owner, snapshot.epoch)
+        found = self._found = self._node.route
+        owned = (found.owner, found.epoch)
         if owned != self._since[0]:
             self._since = (owned, time.time())
-        if snapshot.highest is not None:
-            self._service.note_epoch(snapshot.highest)
+        if found.highest is not None:
+            self._service.note_epoch(found.highest)
         self._service.changed()
-        if snapshot.sentence != self._status:
-            self._status = snapshot.sentence
-            self._notifier.status(self._status)
+        if (sentence := self._node.sentence) != self._status:
+            self._status = sentence
+            self._notifier.status(sentence)
         self._arm()
 
     def _arm(self) -> None:
@@ -234,10 +233,10 @@ class Daemon:
         return self._book.pick()
 
     def _route(self) -> Route:
-        snapshot = self.snapshot
-        if snapshot.serve_until_ms is not None and snapshot.epoch is not None:
-            return Serve(snapshot.epoch, snapshot.serve_until_ms)
-        return Nobody() if snapshot.relay is None else Relay(snapshot.relay)
+        _, epoch, until_ms, relay, _ = self._found
+        if until_ms is not None and epoch is not None:
+            return Serve(epoch, until_ms)
+        return Nobody() if relay is None else Relay(relay)
 
     # The network: callbacks to events.
 
@@ -342,11 +341,12 @@ class Daemon:
         self._step(ev.Wake())
         match request:
             case {"command": "status"}:
-                yield report.status(self.snapshot, self._settings, self._since[1])
+                yield report.status(self._node.snapshot(), self._settings, self._since[1])
             case {"command": "nodes"}:
-                yield {"nodes": [str(n.name) for n in self.snapshot.nodes if n.state == "up"]}
+                nodes = self._node.snapshot().nodes
+                yield {"nodes": [str(n.name) for n in nodes if n.state == "up"]}
             case {"command": "applications"}:
-                runs = self.snapshot.owner == self._name
+                runs = self._found.owner == self._name
                 yield {"applications": [self._settings.distributed.application] if runs else []}
             case {"command": "fact"}:
                 yield {"fact": await self._service.request()}

@@ -45,6 +45,7 @@ class Sign(NamedTuple):
     age_ms: int
     successor: NodeName | None = None  # with NAMED
     successor_incarnation: int = 0
+    dead: bool = False  # a node that had a link with the owner has proven that its process ended
 
 
 class Holds(IntEnum):

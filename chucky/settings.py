@@ -78,7 +78,7 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     facts: Facts = field(default_factory=Facts)
 
-    @property
+    @cached_property
     def tick_time_ms(self) -> int:
         """The silence after which a peer is down."""
         return TICKS_PER_TICK_TIME * self.node.tick_ms

@@ -12,8 +12,8 @@ SEEDS = 2000
 
 def test_swarm(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    outcomes = run.outcomes(range(SEEDS), os.cpu_count() or 1)
-    broken = [f"python3 -m tests.sim.run {seed}: {what}" for seed, what in outcomes if what]
+    found = list(run.outcomes(range(SEEDS), os.cpu_count() or 1))
+    broken = [f"python3 -m tests.sim.run {o.seed}: {o.broken}" for o in found if o.broken]
     with capsys.disabled():
-        print(f"\n{run.summary(SEEDS, len(broken), time.monotonic() - began)}")
+        print(f"\n{run.summary(found, time.monotonic() - began)}")
     assert not broken, "\n\n".join(broken)

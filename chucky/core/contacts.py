@@ -36,6 +36,7 @@ class Contact:
     dial_address: Address | None = None
     began_ms: int = 0
     next_ms: int = 0
+    urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
     turn: int = 0
 
@@ -121,14 +122,19 @@ class Contacts:
             dialled.addresses.remove(dialled.dial_address)  # somebody else lives there now
 
     def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
-        """The link with this node is gone; dial it at once when it did not say goodbye."""
+        """The link with this node is gone; dial it at once when it did not say goodbye, but one
+        that is lost as soon as it is up no more often than one that does not answer."""
         contact = self._named.get(name)
         if contact is None:
             return
         contact.seen_ms = now_ms
         if contact.dial is None:
-            contact.next_ms = now_ms if at_once else now_ms + NOBODY_THERE_MS
+            contact.next_ms = now_ms + NOBODY_THERE_MS
             contact.turn = 0
+            if at_once:
+                if contact.urged_ms < now_ms:
+                    contact.urged_ms = max(now_ms, contact.urged_ms + REDIAL_MS)
+                contact.next_ms = contact.urged_ms
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
         """A dial failed; return whose it was."""
@@ -158,10 +164,9 @@ class Contacts:
     def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
         """Begin the dials that are due; return them as (new link id, address)."""
         begun: list[tuple[int, Address]] = []
-        unproven = self._unproven_dials()
-        for contact in self._idle(linked):
-            if contact.next_ms > now_ms:
-                continue
+        due = [c for c in self._idle(linked) if c.next_ms <= now_ms]
+        unproven = self._unproven_dials() if due else 0
+        for contact in due:
             if contact.unproven:
                 if unproven >= MAX_UNPROVEN_DIALS:
                     continue
@@ -185,7 +190,7 @@ class Contacts:
     def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
         idle = self._idle(linked)
-        if self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
+        if idle and self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
             idle = [c for c in idle if not c.unproven]
         return min([c.next_ms for c in idle], default=None)
 
@@ -220,8 +225,8 @@ class Contacts:
         return [
             contact
             for contact in (*self._named.values(), *self._configured.values())
-            if contact.dial is None
-            and contact.name not in linked
+            if contact.name not in linked
+            and contact.dial is None
             and contact.addresses
             and self._is_its_own(contact)
         ]

@@ -12,6 +12,7 @@ from chucky import __version__
 from chucky.core.actions import Action, Announce, Close, Dial, Level, Report, Send
 from chucky.core.contacts import Contact, Contacts
 from chucky.core.events import Ended
+from chucky.core.link import Gone, Link
 from chucky.core.startup import Look
 from chucky.core.view import held
 from chucky.messages import (
@@ -36,52 +37,6 @@ UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
 
 
 @dataclass(slots=True)
-class Link:
-    """An authenticated connection with one incarnation of a node."""
-
-    id: int
-    name: NodeName
-    incarnation: int
-    address: Address
-    heard_ms: int  # the last frame
-    alive_ms: int  # what silence is counted from
-    echo: int = 0  # the highest tick of the peer that was read
-    status: Status | None = None
-    hello: Hello | None = None
-    said: tuple[object, ...] = ()  # the part of our last Hello that matters
-    probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
-    leaving: bool = False
-
-    @property
-    def dialled(self) -> bool:
-        """Whether this node was the one who dialled."""
-        return self.id > 0
-
-    @property
-    def dialled_at(self) -> tuple[Address, ...]:
-        """Where its node can be dialled, as far as it told or showed itself."""
-        if self.hello is None:
-            return (self.address,) if self.dialled else ()
-        here = self.address if self.dialled else self.listens_at(self.hello)
-        return tuple(dict.fromkeys((here, *self.hello.addresses)))
-
-    def listens_at(self, hello: Hello) -> Address:
-        """Where the sender of this Hello takes links, on the host that this one goes to."""
-        return Address(self.address.host, hello.port)
-
-
-@dataclass(slots=True)
-class Gone:
-    """A peer that was up and is not any more."""
-
-    incarnation: int
-    heard_ms: int
-    ended_ms: int
-    dead: bool = False  # its host refused a dial after its link had ended
-    asked_by_ms: int | None = None  # until when the dial that asks whether it lives is waited for
-
-
-@dataclass(slots=True)
 class Membership:
     """All links of a node. `emit` takes actions; `take_name` ends the node (exit 75)."""
 
@@ -93,6 +48,7 @@ class Membership:
     emit: Callable[[Action], None]
     take_name: Callable[[Address], None]
     link_ended: Callable[[Link, bool], None]  # heard: it was ended, not only silent
+    proven_dead: Callable[[NodeName, int], None]  # a peer that was linked, and its incarnation
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
     refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
@@ -148,22 +104,27 @@ class Membership:
             self._end(old, True, now_ms)
             self.link_up(new, now_ms)  # a newcomer may have taken the place
         elif old.incarnation != new.incarnation:
-            # Rule 10: if the first still speaks, and in answer to this very tick, it stays.
-            self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
-            new.probe_tick = self.tick + 1
-            for other in [n for n in self._newcomers.values() if n.name == new.name]:
-                if other.incarnation != new.incarnation:
-                    self._drop_newcomer(other)
-                else:  # the same node has dialled twice
-                    del self._newcomers[other.id]
-                    self.emit(Close(other.id))
-            self._newcomers[new.id] = new
-        elif self._keeps(old, new):
+            self._wait(new, old)  # rule 10: the first stays if it still speaks
+        elif not self._keeps(old, new):
+            self.emit(Close(old.id))
+            self._take(new)
+        elif new.dialled:
             self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
             self.emit(Close(new.id))
         else:
-            self.emit(Close(old.id))
-            self._take(new)
+            self._wait(new, old)  # its dialler closes it, unless it has lost the old one
+
+    def _wait(self, new: Link, old: Link) -> None:
+        """Let a link of a name in use wait for what the first says, in answer to this very tick."""
+        self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
+        new.probe_tick = self.tick + 1
+        for other in [n for n in self._newcomers.values() if n.name == new.name]:
+            if other.incarnation == new.incarnation:  # the same node has dialled twice
+                del self._newcomers[other.id]
+                self.emit(Close(other.id))
+            elif old.incarnation not in (other.incarnation, new.incarnation):
+                self._drop_newcomer(other)
+        self._newcomers[new.id] = new
 
     def _keeps(self, old: Link, new: Link) -> bool:
         """Whether of two links with the same incarnation the old one is kept.
@@ -207,7 +168,7 @@ class Membership:
             self.contacts.itself(id, now_ms)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
         gone = self.gone.get(contact.name) if contact is not None and contact.name else None
-        if contact is not None and gone is not None and contact.began_ms >= gone.ended_ms:
+        if contact and contact.name and gone and contact.began_ms >= gone.ended_ms:
             if why is Ended.CLOSED and now_ms - gone.ended_ms < DYING_MS:
                 # It was let in by a process whose end is not complete: ask the same again.
                 contact.next_ms, contact.turn = now_ms, 0
@@ -216,6 +177,7 @@ class Membership:
             # Rule 4: refused where its link was, and only after that link itself ended.
             if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:
                 gone.dead = True
+                self.proven_dead(contact.name, gone.incarnation)
         self._namesakes.pop(id, None)
         self._newcomers.pop(id, None)
         link = self.by_id(id)
@@ -255,8 +217,9 @@ class Membership:
         how = "left" if link.leaving else "ended its link" if heard else "is silent"
         self.emit(Report(Level.INFO, f"{link.name} {how}: it is down", "down", link.name))
         self.link_ended(link, heard)
-        newcomer = next((n for n in self._newcomers.values() if n.name == link.name), None)
-        if newcomer is not None:
+        newcomers = [n for n in self._newcomers.values() if n.name == link.name]
+        if newcomers:
+            newcomer = min(newcomers, key=lambda n: n.incarnation != link.incarnation)
             del self._newcomers[newcomer.id]
             self._take(newcomer)
 
@@ -312,10 +275,16 @@ class Membership:
         link.heard_ms = link.alive_ms = now_ms
         link.echo = status.tick
         link.status = status
-        if link.id in self._newcomers:
+        old = self.links[link.name]
+        if old.incarnation != link.incarnation:
             return None
+        if self._newcomers.pop(id, None) is not None:
+            # Whoever accepts is the first to know of a link. So it had the old one when this came
+            # up, and would have closed this: it speaks here since the old one is lost to it.
+            self.emit(Close(old.id))
+            self._take(link)
         for newcomer in [n for n in self._newcomers.values() if n.name == link.name]:
-            if status.echo >= newcomer.probe_tick:
+            if newcomer.incarnation != link.incarnation and status.echo >= newcomer.probe_tick:
                 self._drop_newcomer(newcomer)
         return link
 
@@ -391,10 +360,10 @@ class Membership:
         self.emit(Dial(id, address))
         return id
 
-    def deadlines(self) -> Iterator[int]:
-        """Yield each time at which settle has something to do."""
-        for link in (*self.links.values(), *self._newcomers.values()):
-            yield link.alive_ms + self.settings.tick_time_ms
+    def deadlines(self) -> list[int]:
+        """Return each time at which settle has something to do."""
+        tick_time_ms = self.settings.tick_time_ms
+        everyone = (*self.links.values(), *self._newcomers.values())
+        times = [link.alive_ms + tick_time_ms for link in everyone]
         dial_ms = self.contacts.deadline(self.links)
-        if dial_ms is not None:
-            yield dial_ms
+        return times if dial_ms is None else [*times, dial_ms]

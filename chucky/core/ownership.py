@@ -124,14 +124,14 @@ class Ownership:
         if not isinstance(verdict, GetReady):
             self.ready = self._readying = None
         self.hold = verdict if isinstance(verdict, Hold) else Hold()
-        claimed = self.lease.claim if self.lease else 0
+        state, claimed = self.state, self.lease.claim if self.lease else 0
         if self.lease and not isinstance(verdict, (Claim, Start, Succeed, Resume)):
-            if self.state in (State.STANDBY, State.YIELDING):
+            if state in (State.STANDBY, State.YIELDING):
                 self.lease.withdraw()
-        row = TRANSITIONS[self.state][type(verdict)]
+        row = TRANSITIONS[state][type(verdict)]
         if row.effect is None:
             return False
-        before = (self.state, self.running, self.asked_tick)
+        before = (state, self.running, self.asked_tick)
         self._cause = row.cause or self._cause
         if row.sentence:
             words = {"me": self.me, "running": self.running, "verdict": verdict}
@@ -272,7 +272,8 @@ class Ownership:
         if self.running is not None:
             self.records.released(self._stop())
         elif self.naming is not None:
-            if self.stop_by_ms is None:
+            assert isinstance(verdict, Release)
+            if not verdict.in_doubt:
                 self.records.released(self.naming.epoch)
             self.naming = None
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chucky.core.lease import majority
-from chucky.core.membership import Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import Membership
 from chucky.core.ownership import Ownership
 from chucky.core.startup import Look, Sync
 from chucky.messages import Epoch, Heard, Holds
@@ -79,22 +80,43 @@ def take(
 ) -> Snapshot:
     """Return the snapshot at the time of the last step."""
     owner, epoch, serve_until_ms, relay, highest = route(settings, members, own, look, now_ms)
-    word = phase(own, sync, owner is not None and owner != own.me)
-    nodes = settings.distributed.nodes
-    here = sum(nodes.tier(name) is not None for name in (own.me, *members.links))
-    quorate = settings.distributed.quorum != "majority" or here >= majority(nodes.size)
-    if look.goes_on and not sync.synced:
-        sentence = "looking for other nodes"
-    else:
-        lacks = "" if quorate else f"no majority: {here} of {nodes.size} listed nodes here"
-        sentence = _sentence(word, settings, own, sync, owner, epoch, lacks, now_ms)
-    if members.refused:
-        who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
-        sentence = f"the cookie here is not that of {who}; {sentence}"
+    word = _phase(own, sync, owner)
+    said = sentence(settings, members, own, sync, look, now_ms)
+    quorate = not _lacks(settings, members, own, now_ms)
     return Snapshot(
-        own.me, word, sentence, owner, epoch, sync.synced, quorate,
+        own.me, word, said, owner, epoch, sync.synced, quorate,
         serve_until_ms, relay, highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
     )  # fmt: skip
+
+
+def sentence(
+    settings: Settings, members: Membership, own: Ownership, sync: Sync, look: Look, now_ms: int
+) -> str:
+    """Return the snapshot's sentence."""
+    if look.goes_on and not sync.synced:
+        said = "looking for other nodes"
+    else:
+        owner, epoch, _ = _owner(settings, members, own)
+        lacks = _lacks(settings, members, own, now_ms)
+        said = _sentence(_phase(own, sync, owner), settings, own, sync, owner, epoch, lacks, now_ms)
+    if members.refused:
+        who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
+        said = f"the cookie here is not that of {who}; {said}"
+    return said
+
+
+def _phase(own: Ownership, sync: Sync, owner: NodeName | None) -> str:
+    return phase(own, sync, owner is not None and owner != own.me)
+
+
+def _lacks(settings: Settings, members: Membership, own: Ownership, now_ms: int) -> str:
+    """Return what a majority lacks, or ""."""
+    if settings.distributed.quorum != "majority":
+        return ""
+    nodes = settings.distributed.nodes
+    here = sum(nodes.tier(name) is not None for name in (own.me, *members.links))
+    enough = here >= majority(nodes.size)
+    return "" if enough else f"no majority: {here} of {nodes.size} listed nodes here"
 
 
 def route(

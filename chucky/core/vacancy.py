@@ -27,6 +27,7 @@ class Record:
     heard_ms: int
     successor: NodeName | None = None
     successor_incarnation: int = 0
+    dead: bool = False  # since that sign its owner's process was proven to have ended (rule 4)
 
 
 class Records:
@@ -40,7 +41,11 @@ class Records:
 
     def runs_here(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
         """This very node runs it; `tick` is that of its next Status."""
-        self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+        record = self._records.get(epoch)
+        if record is None or (record.incarnation, record.end) != (incarnation, End.RUNNING):
+            self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
+        else:
+            record.tick, record.heard_ms = tick, now_ms
         self._tidy(epoch)
 
     def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
@@ -50,6 +55,7 @@ class Records:
             self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
         elif record.end < End.NAMED and tick > record.tick:
             record.tick, record.end, record.heard_ms = tick, End.RUNNING, now_ms
+            record.dead = False
         self._tidy(epoch)
 
     def ended(self, epoch: Epoch, now_ms: int) -> None:
@@ -57,6 +63,12 @@ class Records:
         record = self._records.get(epoch)
         if record is not None and record.end is End.RUNNING:
             record.end, record.heard_ms = End.ENDED, now_ms
+
+    def died(self, owner: NodeName, incarnation: int) -> None:
+        """The process of this incarnation is proven to have ended."""
+        for record in self:
+            if (record.epoch.node, record.incarnation) == (owner, incarnation):
+                record.dead = True
 
     def lapsed(self, epoch: Epoch) -> None:
         """It ran here, and its lease ran out: its last tick was the last sign."""
@@ -87,7 +99,7 @@ class Records:
                 return  # succeeded by one that is known
             self._records[sign.epoch] = Record(
                 sign.epoch, sign.incarnation, sign.tick, sign.end, heard_ms,
-                sign.successor, sign.successor_incarnation,
+                sign.successor, sign.successor_incarnation, sign.dead,
             )  # fmt: skip
             self._bound()
         elif sign.end >= End.NAMED or record.end >= End.NAMED:
@@ -95,10 +107,12 @@ class Records:
                 record.end = sign.end
                 record.successor = sign.successor
                 record.successor_incarnation = sign.successor_incarnation
-        elif (sign.tick, sign.end) > (record.tick, record.end):
-            record.tick, record.end, record.heard_ms = sign.tick, sign.end, heard_ms
-        elif (sign.tick, sign.end) == (record.tick, record.end):
-            record.heard_ms = min(record.heard_ms, heard_ms)
+        elif sign.tick >= record.tick:
+            record.dead = sign.dead or (record.dead and sign.tick == record.tick)
+            if (sign.tick, sign.end) > (record.tick, record.end):
+                record.tick, record.end, record.heard_ms = sign.tick, sign.end, heard_ms
+            elif sign.end is record.end:
+                record.heard_ms = min(record.heard_ms, heard_ms)
 
     def succeed(self, alive: Collection[Epoch]) -> None:
         """No vacancy comes of what is older than the highest ownership that is heard to run now.
@@ -108,7 +122,8 @@ class Records:
         if not alive:
             return
         highest = max(alive)
-        for record in [r for r in self if r.epoch < highest and r.epoch not in alive]:
+        records = self._records.values()
+        for record in [r for r in records if r.epoch < highest and r.epoch not in alive]:
             if record.end >= End.NAMED:
                 record.end = End.RELEASED
             else:
@@ -120,14 +135,20 @@ class Records:
         Each age is told one ms short: what two clocks cut off would otherwise make a sign older
         with each report that comes back, since of a known one the oldest report counts.
         """
-        records = self._records
         return tuple([
             Sign(
                 r.epoch, r.incarnation, r.tick, r.end, max(0, now_ms - r.heard_ms - 1),
-                r.successor, r.successor_incarnation,
+                r.successor, r.successor_incarnation, r.dead,
             )
-            for r in (records[epoch] for epoch in sorted(records))
+            for _, r in sorted(self._records.items())
         ])  # fmt: skip
+
+    def ends(self) -> list[tuple[object, ...]]:
+        """What of the signs is neither an age nor the number of a tick."""
+        return [
+            (epoch, r.incarnation, r.end, r.successor, r.successor_incarnation, r.dead)
+            for epoch, r in sorted(self._records.items())
+        ]
 
     def _tidy(self, epoch: Epoch) -> None:
         """An owner that runs a new epoch does not run its former one."""

@@ -5,6 +5,8 @@ lost, repeated or late Status makes a view older, never wrong. The rules are DES
 the numbers in the comments are theirs. The caller carries the verdict out and asks again.
 """
 
+from collections.abc import Iterator
+
 from chucky.core.vacancy import Record
 from chucky.core.verdicts import (
     Advance,
@@ -39,8 +41,8 @@ def decide(view: View) -> Verdict:
     return _as_standby(view)
 
 
-def claimants(view: View, claim: int) -> list[PeerView]:
-    """Return the nodes that claim a lease, the best-standing first (7); this one is among them
+def claimants(view: View, claim: int) -> Iterator[PeerView]:
+    """Yield the nodes that claim a lease, the best-standing first (7); this one is among them
     when its `claim` is not 0. One that serves already stands before one that wants to."""
     found = [
         (p.status.running is None, _precedence(view, p.name, p.incarnation), p)
@@ -50,7 +52,7 @@ def claimants(view: View, claim: int) -> list[PeerView]:
     if claim:
         mine = _precedence(view, view.me, view.incarnation)
         found.append((view.running is None, mine, PeerView(view.me, view.incarnation, None)))
-    return [p for _, _, p in sorted(found, key=lambda f: f[:2])]
+    yield from (p for _, _, p in sorted(found, key=lambda f: f[:2]))
 
 
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
@@ -66,7 +68,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     afar_ms = [r.heard_ms + view.tick_time_ms for r in view.records if _runs_afar(view, epoch, r)]
     if view.highest and view.highest > epoch and not (others or afar_ms or view.listening):
         return Advance()
-    ready = [p for p in view.peers if _candidate(view, p) and p.status and p.status.ready == epoch]
+    ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     if view.stop_by_ms is None:
         # 5: a takeover waits until nobody's list differs (8).
         movable = view.takeover and not view.mixed
@@ -94,11 +96,12 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
         if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
-        return Release()
+        return Release(in_doubt=True)
     gone, until_ms = _successor_gone(view, naming)
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
     if gone and asked and not others:
+        # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None
         return _backed(view, Resume()) if resumes else Release()
     # Its silence may be proven already, while a peer has not yet been asked: that is an event.
@@ -229,15 +232,20 @@ def _vacant(view: View) -> Verdict:
 
 def _backed(view: View, verdict: Verdict) -> Verdict:
     """7: only with a majority's backing; two claimants do not block each other, the worse one
-    withdraws as soon as a peer backs the better one."""
+    withdraws as soon as a peer, or this node itself, backs the better one."""
     if view.lease is None or view.leased:
         return verdict
+    mine, own = _precedence(view, view.me, view.incarnation), view.lease.backing
     for peer in view.peers:
         b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
-            first = _precedence(view, b.holder, b.incarnation)
-            if first < _precedence(view, view.me, view.incarnation):
+            if _precedence(view, b.holder, b.incarnation) < mine:
                 return Hold(f"{peer.name} backs {b.holder}")
+        # A claim of that peer which has ended meanwhile holds nobody up.
+        claim = (peer.name, peer.incarnation, peer.status.claim if peer.status else 0)
+        if own is not None and claim == (own.holder, own.incarnation, own.claim):
+            if _precedence(view, peer.name, peer.incarnation) < mine:
+                return Hold(f"{view.me} backs {peer.name}")
     return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
 
 
@@ -269,10 +277,12 @@ def _vacancy_ends(view: View, lost: Record) -> int | None:
         return None
     heard_ms = _heard_ms(view, lost)
     peer, down = view.peer(lost.epoch.node), view.down.get(lost.epoch.node)
-    # 4: silence is judged on the tick time; a refused dial, a new incarnation, or the owner's own
-    # word that it does not run the application need no such wait.
+    # 4: silence is judged on the tick time; a dial that was refused, to this node or to a peer that
+    # had a link with it, a new incarnation, or the owner's own word that it does not run the
+    # application need no such wait.
     proven = (
-        lost.epoch.node == view.me
+        lost.dead
+        or lost.epoch.node == view.me
         or peer is not None
         or (down is not None and down.dead_incarnation == lost.incarnation)
     )

@@ -95,6 +95,8 @@ class Succeeded:
 class Release:
     """Stop in good order, with nobody to hand over to."""
 
+    in_doubt: bool = False  # the named successor may yet start: a vacancy comes of it, if not
+
 
 Verdict = (
     Hold

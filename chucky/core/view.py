@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chucky.core.vacancy import Record
-from chucky.messages import End, Epoch, Heard, Holds, Naming, Status
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName
 from chucky.priority import PriorityList
 
@@ -41,6 +41,7 @@ class LeaseView(NamedTuple):
     until_ms: int | None  # None: no majority backs it
     backers: int
     needed: int
+    backing: Backing | None = None  # this node's own vote
 
 
 # Not frozen, although nobody changes one: that would take eight times as long to make, and one is
@@ -72,13 +73,15 @@ class View:
     records: tuple[Record, ...] = ()
     peers: tuple[PeerView, ...] = ()
     down: Mapping[NodeName, DownView] = field(default_factory=dict)
-    lease: LeaseView | None = None  # None: quorum = "reachable"
     asked_tick: int = 0  # of ours, that first told of `starting`; 0: nobody need echo it
     asked_by_ms: int = 0  # when that no longer waits for an echo
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
+    lease: LeaseView | None = None  # None: quorum = "reachable"
+    mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up
 
     def __post_init__(self) -> None:
+        self.mixed = _mixed(self)
         self.holders = tuple(_holders(self))
 
     @property
@@ -86,16 +89,6 @@ class View:
         """Whether this node may serve as far as a majority is concerned."""
         until_ms = self.lease.until_ms if self.lease else None
         return self.lease is None or (until_ms is not None and self.now_ms < until_ms)
-
-    @property
-    def mixed(self) -> bool:
-        """Whether a peer with another digest is up, of those that a priority list concerns."""
-        return any(
-            p.status is not None
-            and p.status.digest != self.digest
-            and (p.status.listed or self.nodes.tier(p.name) is not None)
-            for p in self.peers
-        )
 
     def peer(self, name: NodeName) -> PeerView | None:
         """Return the peer of this name that is up."""
@@ -105,6 +98,16 @@ class View:
         return None
 
 
+def _mixed(view: View) -> bool:
+    """Whether a peer with another digest is up, of those that a priority list concerns."""
+    for peer in view.peers:
+        s = peer.status
+        if s is not None and s.digest != view.digest:
+            if s.listed or view.nodes.tier(peer.name) is not None:
+                return True
+    return False
+
+
 def _holders(view: View) -> list[Heard]:
     """Return everyone who holds the application.
 
@@ -112,7 +115,7 @@ def _holders(view: View) -> list[Heard]:
     above all that the peer itself had heard of: then it is newer. What is known of the end of an
     ownership outweighs both.
     """
-    found = []
+    found: list[Heard] = []
     for peer in view.peers:
         status = peer.status
         if status is None:
@@ -120,7 +123,8 @@ def _holders(view: View) -> list[Heard]:
         own = held(status)
         if own is not None:
             found.append(Heard(own[1], peer.incarnation, own[0], status.digest, 0))
-        found += [h for h in status.hears if _counts(view, h)]
+        if status.hears:
+            found += [h for h in status.hears if _counts(view, h)]
     return found
 
 

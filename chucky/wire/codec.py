@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from chucky.errors import BadMessage, LocalProtocolError, NodeNameError
 from chucky.messages import (
@@ -30,7 +30,6 @@ from chucky.messages import (
     Answer,
     Ask,
     Beacon,
-    Epoch,
     Goodbye,
     Hello,
     Member,
@@ -58,7 +57,7 @@ MAX_BYTES = 64
 _MAX_INT = 2**64 - 1
 _INLINE = 248  # ints below it are one byte; 248..255 announce 1..8 bytes
 
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 Writer = Callable[[Any, bytearray], None]
 Reader = Callable[[bytes, int], tuple[Any, int]]  # (data, at) -> (value, where it ended)
 
@@ -183,8 +182,9 @@ def _str(limit: int) -> tuple[Writer, Reader]:
     return write, read
 
 
-# Names and epochs come again and again, and a name costs as much as ten other fields. 256 is four
-# times a full cluster; what came over the wire is at most 256 x 330 bytes in each cache.
+# Names and what ownerships consist of come again and again: a Status goes to every peer, and tells
+# what the last one did. 256 is four times a full cluster; what came over the wire is at most 256
+# times the few hundred bytes that one of them can have, in each cache.
 _CACHED = 4 * MAX_NODES
 
 
@@ -274,7 +274,7 @@ def _each(parts: list[tuple[Writer, Reader]]) -> tuple[Writer, Reader]:
 def _nested(kind: type[Any]) -> tuple[Writer, Reader]:
     body = Body(kind)
     encode_body, decode_body = body.encode, body.decode
-    if kind is Epoch:
+    if kind not in (Member, Address):  # as long as the sender likes, and rare
         encode_body, decode_body = map(lru_cache(maxsize=_CACHED), (encode_body, decode_body))
 
     def write(value: Any, out: bytearray) -> None:
@@ -333,7 +333,6 @@ class Body(Generic[T]):
     """The fields of one NamedTuple as bytes, without a tag or length around them."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._kind: Callable[..., T] = kind
         self._name = kind.__name__
         hints = typing.get_type_hints(kind)
         parts = [_compile(hints[name], _LIMITS.get((kind, name), _Limits())) for name in hints]
@@ -342,13 +341,15 @@ class Body(Generic[T]):
             (_by_byte(hint), len(_by_byte(hint)), read)
             for hint, (_, read) in zip(hints.values(), parts, strict=True)
         ]
+        self._make: Callable[[list[Any]], T] = kind._make  # type: ignore[attr-defined]
         defaults = kind._field_defaults  # type: ignore[attr-defined]
         self._needed = len(hints) - len(defaults)  # those without a default come first
+        self._defaults = [defaults.get(name) for name in hints]
 
     def encode(self, value: T) -> bytes:
         """Return the fields as bytes. Raises LocalProtocolError for what cannot be sent."""
         out = bytearray()
-        for write, field in zip(self._writers, cast(tuple[Any, ...], value), strict=True):
+        for write, field in zip(self._writers, value, strict=True):
             # What is 0, False, None or empty is a zero byte, of whatever kind it is.
             if field:
                 write(field, out)
@@ -366,11 +367,12 @@ class Body(Generic[T]):
             if at >= size:
                 if len(values) < self._needed:
                     raise BadMessage(f"{self._name} is cut short")
+                values += self._defaults[len(values) :]
                 break
             first = data[at]
             value, at = (short[first], at + 1) if first < shorts else read(data, at)
             values.append(value)
-        return self._kind(*values)
+        return self._make(values)
 
 
 # A tag is given once and never again to another class.

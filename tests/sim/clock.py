@@ -18,7 +18,8 @@ class Time:
     def at(self, when_us: int, what: Callable[..., None], *args: Any) -> None:
         """Let something happen then, after all that was planned for that moment before."""
         self._order += 1
-        heapq.heappush(self._due, (max(when_us, self.now_us), self._order, what, args))
+        due_us = when_us if when_us > self.now_us else self.now_us
+        heapq.heappush(self._due, (due_us, self._order, what, args))
 
     def after(self, delay_us: int, what: Callable[..., None], *args: Any) -> None:
         """Let something happen so much later."""

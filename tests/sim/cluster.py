@@ -75,6 +75,7 @@ class Cluster:
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
         self.telling: Callable[[str], None] | None = None
         self.twins: set[str] = set()
+        self.steps = 0
         for key in keys:
             self.add(key, settings or Settings(), delay_us=delay_us)
 
@@ -283,6 +284,7 @@ class Cluster:
         assert node is not None
         while host.events and host.node is node:
             event = host.events.popleft()
+            self.steps += 1
             for before in hooks["before"]:
                 before(host, event)
             for action in node.step(event, self.local_ms(host)):

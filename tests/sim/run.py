@@ -12,7 +12,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from tests.sim import swarm
 from tests.sim.clock import MS
@@ -66,24 +67,36 @@ def live(seed: int, tell: Callable[[str], None] | None = None) -> Cluster:
     return cluster
 
 
-def attempt(seed: int) -> tuple[int, str]:
-    """Live through a seed; return it and what broke, or ""."""
-    # A seed leaves few cycles, and a look at all it holds, each 700 things, takes a tenth of it.
+class Outcome(NamedTuple):
+    """What became of a seed: what broke, or ""; the steps of its nodes, and what they took."""
+
+    seed: int
+    broken: str
+    steps: int = 0
+    cpu_s: float = 0.0
+
+
+def attempt(seed: int) -> Outcome:
+    """Live through a seed."""
+    # A seed leaves few cycles, and a look at all it holds, each 700 things, takes a tenth of it:
+    # one look at its end will do, and that not at what was there before.
     gc.disable()
+    gc.freeze()
+    began_s = time.process_time()
     try:
-        live(seed)
+        steps = live(seed).steps
     except Exception as error:  # noqa: BLE001 - whatever breaks is this seed's failure
         if isinstance(error, AssertionError) and str(error):
-            return seed, str(error)
+            return Outcome(seed, str(error))
         import traceback
 
-        return seed, "".join(traceback.format_exception(error)[-6:])
+        return Outcome(seed, "".join(traceback.format_exception(error)[-6:]))
     finally:
         gc.collect()
-    return seed, ""
+    return Outcome(seed, "", steps, time.process_time() - began_s)
 
 
-def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str]]:
+def outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
     """Yield each seed's outcome."""
     if jobs == 1:
         yield from map(attempt, seeds)
@@ -92,9 +105,12 @@ def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str]]:
         yield from pool.imap_unordered(attempt, seeds, chunksize=4)
 
 
-def summary(seeds: int, failed: int, took_s: float) -> str:
-    """Return the line that a run ends with."""
-    return f"{seeds - failed} passed, {failed} failed, {seeds / took_s:.2f} seeds/s"
+def summary(found: Sequence[Outcome], took_s: float) -> str:
+    """Return the lines that a run ends with."""
+    failed = sum(o.broken != "" for o in found)
+    pace = sum(o.steps for o in found) / (sum(o.cpu_s for o in found) or 1)
+    counts = f"{len(found) - failed} passed, {failed} failed, {len(found) / took_s:.2f} seeds/s"
+    return f"{pace:.0f} steps/s per core\n{counts}"
 
 
 def main() -> int:
@@ -108,15 +124,16 @@ def main() -> int:
     if arguments.seed is not None:
         print(live(arguments.seed, print))
         return 0
-    began, failed = time.monotonic(), 0
+    began = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    for seed, broken in outcomes(seeds, arguments.jobs):
-        if broken:
-            failed += 1
-            print(f"seed {seed}: {broken}\nreplay: python3 -m tests.sim.run {seed}\n", flush=True)
-    took_s = time.monotonic() - began
-    print(summary(len(seeds), failed, took_s))
-    return 1 if failed else 0
+    found = []
+    for o in outcomes(seeds, arguments.jobs):
+        found.append(o)
+        if o.broken:
+            print(f"seed {o.seed}: {o.broken}")
+            print(f"replay: python3 -m tests.sim.run {o.seed}\n", flush=True)
+    print(summary(found, time.monotonic() - began))
+    return 1 if any(o.broken for o in found) else 0
 
 
 if __name__ == "__main__":

@@ -131,8 +131,8 @@ class Witness(Watch):
     def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
         if status.synced and status.digest == host.settings.digest:
             life.sync.formed = True
-        epochs = [status.highest, status.running, *(h.epoch for h in status.hears)]
-        for epoch in (*epochs, *(s.epoch for s in status.signs)):
+        epochs = [status.highest, status.running, *[h.epoch for h in status.hears]]
+        for epoch in (*epochs, *[s.epoch for s in status.signs]):
             if epoch is not None and (life.heard is None or epoch > life.heard):
                 life.heard = epoch
         if status.running is not None:

@@ -71,7 +71,9 @@ def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
 def of_a_view() -> list[Sequence[Difference]]:
     """What this node may believe unlike one that is well and has heard of nothing, by kind."""
     ms = range(NOW_MS - 1, NOW_MS + 3)
+    votes = [Backing(who, i, 1, 1) for who in NODES for i in INCARNATIONS]
     leases = [LeaseView(t, 1, 2) for t in (None, *ms)]
+    leases += [LeaseView(None, 1, 2, vote) for vote in votes]
     return [
         [("nodes", nodes) for nodes in LISTS],
         [("timeout_ms", timeout_ms) for timeout_ms in (0, 3, None)],
@@ -134,6 +136,7 @@ a_record = st.builds(
     st.sampled_from((11, 14, 15, 17, 19, 20)),
     st.sampled_from(NODES),
     incarnations,
+    st.booleans(),
 )
 record_lists = st.lists(a_record, max_size=2, unique_by=lambda r: r.epoch)
 

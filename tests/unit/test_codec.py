@@ -46,7 +46,7 @@ GOLDEN: dict[str, Message] = {
         highest=Epoch(3, NodeName("b", "h")),
         running=Epoch(3, A),
         naming=Naming(Epoch(3, A), B, 2**64 - 1, 247),
-        signs=(Sign(Epoch(2, B), 7, 248, End.NAMED, 65536, A, 8),),
+        signs=(Sign(Epoch(2, B), 7, 248, End.NAMED, 65536, A, 8, True),),
         hears=(Heard(Epoch(3, A), 8, Holds.STARTING, b"", 0),),
     ),
     "hello": Hello(
@@ -174,7 +174,7 @@ def test_an_enum_has_only_its_values() -> None:
     sign = codec.Body(Sign)
     data = sign.encode(Sign(Epoch(1, A), 1, 1, End.RELEASED, 5))
     assert sign.decode(data).end is End.RELEASED
-    at = len(data) - 4
+    at = len(data) - 5
     assert data[at] == End.RELEASED
     with pytest.raises(BadMessage, match="End has no 4"):
         sign.decode(data[:at] + b"\4" + data[at + 1 :])

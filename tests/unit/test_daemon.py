@@ -39,7 +39,7 @@ def run(folder: Path, check: Callable[[Daemon], Awaitable[None]]) -> int:
         daemon = Daemon(options, settings, NodeName("a", "manticore"), KEY)
         running = asyncio.create_task(daemon.run())
         async with asyncio.timeout(30):
-            while not hasattr(daemon, "snapshot"):
+            while not hasattr(daemon, "_node"):
                 await asyncio.sleep(0)
             await check(daemon)
             return await running

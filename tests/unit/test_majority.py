@@ -224,3 +224,17 @@ def test_an_observer_backs_nobody() -> None:
     )
     cluster.kill("a")
     assert cluster.run_until(lambda: cluster.serving == "b") <= TIMEOUT_MS + MARGIN_MS
+
+
+def test_two_that_back_each_other_do_not_wait_for_ever() -> None:
+    # a cannot run it and backs b, which has just started and has no vote yet; then a can, and gets
+    # b's: each has one vote of two.
+    cluster = Cluster(majority("ab"), "ab")
+    cluster.hosts["a"].unready = "not yet"
+    cluster.start("a")
+    cluster.run(TIMEOUT_MS + 500)
+    cluster.start("b")
+    cluster.run(500)
+    cluster.hosts["a"].unready = ""
+    cluster.give("a", ev.ApplicationReady())
+    assert cluster.run_until(lambda: cluster.serving == "a", 20_000) <= TIMEOUT_MS

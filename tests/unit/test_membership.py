@@ -6,11 +6,13 @@ import pytest
 
 from chucky.core import actions as ac
 from chucky.core.events import Ended
-from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Link, Membership
+from chucky.core.link import Link
+from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Membership
 from chucky.core.startup import Look
 from chucky.messages import Beacon, Hello, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
+from tests.sim.cluster import Cluster
 from tests.unit.cluster import name
 
 SETTINGS = Settings()
@@ -31,11 +33,13 @@ class End:
     out: list[ac.Action] = field(default_factory=list)
     taken: list[Address] = field(default_factory=list)
     ended: list[tuple[int, bool]] = field(default_factory=list)
+    dead: list[tuple[NodeName, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.members = Membership(
             SETTINGS, self.me, self.incarnation, Look(TICK_TIME_MS), 0, self.out.append,
             self.taken.append, lambda link, heard: self.ended.append((link.id, heard)),
+            lambda name, incarnation: self.dead.append((name, incarnation)),
         )  # fmt: skip
 
     def up(self, id: int, peer: NodeName, incarnation: int = 10, now_ms: int = 0) -> None:
@@ -73,7 +77,10 @@ def test_simultaneous_dials_keep_the_same_link_at_both_ends(
     for wire in (first_at_b, 1 - first_at_b):
         b.up(ids[wire][1], A)
     assert (a.in_use(B), b.in_use(A)) == ids[1]
-    assert (a.closed, b.closed) == ([1], [-1])
+    assert a.closed == [1]  # its own dial, whichever came first; b, which need not, may wait for it
+    assert b.closed == ([] if first_at_b == 1 else [-1])
+    b.members.link_down(-1, Ended.CLOSED, None, None, 5)
+    assert b.in_use(A) == 1 and b.ended == []
 
 
 def test_simultaneous_dials_survive_that_the_peer_closes_the_loser_first() -> None:
@@ -99,6 +106,66 @@ def test_a_peer_that_lost_the_link_gets_in_at_once() -> None:
     b.up(-1, A)
     b.up(-2, A)  # the half-open first one has not been heard to end
     assert b.in_use(A) == -2 and b.closed == [-1] and not b.told
+
+
+def test_a_peer_that_lost_a_link_of_our_dial_gets_in_when_it_speaks() -> None:
+    b = End(B)
+    b.up(1, A)
+    b.up(-1, A)
+    assert b.in_use(A) == 1 and b.closed == []  # a may have both, and will close its own
+    assert b.members.status(-1, status(7), 5) is not None
+    assert b.in_use(A) == -1 and b.closed == [1] and b.ended == [] and not b.told
+
+
+def test_a_peer_that_lost_a_link_of_our_dial_gets_in_when_that_ends() -> None:
+    b = End(B)
+    b.up(1, A)
+    b.up(-1, A)
+    b.members.link_down(1, Ended.CLOSED, None, None, 5)
+    assert b.in_use(A) == -1 and b.closed == []
+
+
+def test_a_second_link_of_the_first_is_never_refused_nor_outrun() -> None:
+    for order in ((-1, -2), (-2, -1)):
+        b = End(B)
+        b.up(1, A, incarnation=10)
+        for id in order:
+            b.up(id, A, incarnation={-1: 10, -2: 11}[id])
+        b.members.status(1, status(1, echo=0), 5)
+        b.members.link_down(1, Ended.CLOSED, None, None, 5)
+        assert b.in_use(A) == -1 and b.closed == [] and not b.told
+        b.members.status(-1, status(2, echo=1), 6)
+        assert b.told == [-2] and b.closed == [-2]
+
+
+def test_a_second_link_of_the_first_outlives_that_the_first_speaks() -> None:
+    b = End(B)
+    b.up(1, A)
+    b.up(-1, A)
+    b.members.status(1, status(1, echo=5), 5)  # on its way when a lost the link
+    assert b.closed == [] and not b.told
+    b.members.status(-1, status(2), 6)
+    assert b.in_use(A) == -1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("one, other", [("a", "b"), ("b", "a"), ("a", "c"), ("b", "c")])
+def test_a_link_that_is_reset_at_one_end_is_made_anew_once(one: str, other: str, seed: int) -> None:
+    cluster = Cluster(seed=seed)
+    cluster.start("a")
+    cluster.run(300)
+    cluster.start("b", "c")
+    cluster.run(4000 + 77 * seed)
+    before = len(cluster.log(one))
+    cluster.reset(one, other)
+    cluster.run(20)
+    at_ = cluster.hosts[other].address
+    assert cluster.log(one)[before:] == [
+        f"{other}@h ended its link: it is down",
+        f"{other}@h at {at_} is up",
+    ]
+    hears = cluster.hosts[one].node.snapshot().nodes  # type: ignore[union-attr]
+    assert [n.last_heard_ms < 20 for n in hears if n.name.name == other] == [True]
 
 
 def test_a_second_of_one_name_waits_and_is_refused_when_the_first_speaks() -> None:
@@ -230,7 +297,7 @@ def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
         dials = [x.link for x in a.out if isinstance(x, ac.Dial)]
     assert [x.address for x in a.out if isinstance(x, ac.Dial)] == [at(B), at(B)]
     gone = a.members.gone[B]
-    assert gone.dead and gone.asked_by_ms is None
+    assert gone.dead and gone.asked_by_ms is None and a.dead == [(B, 10)]
 
 
 def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> None:
@@ -242,7 +309,7 @@ def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> No
     a.members.link_down(1, Ended.CLOSED, None, None, DYING_MS)
     a.members.settle(DYING_MS)
     assert [x.link for x in a.out if isinstance(x, ac.Dial)] == [1]
-    assert not a.members.gone[B].dead
+    assert not a.members.gone[B].dead and not a.dead
 
 
 def test_a_stranger_s_hint_is_not_passed_on() -> None:

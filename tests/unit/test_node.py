@@ -163,6 +163,18 @@ def test_with_timeout_0_silence_moves_it_after_the_tick_time() -> None:
     assert TICK_TIME_MS - 250 <= took_ms <= TICK_TIME_MS + 50
 
 
+@pytest.mark.parametrize("how, from_ms, to_ms", [("kill", 290, 400), ("power_off", 750, 1100)])
+def test_one_that_starts_as_the_owner_dies_is_told_the_proof(
+    how: str, from_ms: int, to_ms: int
+) -> None:
+    """With a timeout below the tick time; silence proves nothing before that."""
+    cluster = running(Cluster(settings(timeout_ms=300)), "b", "c")
+    getattr(cluster, how)("b")
+    cluster.start("a")  # better, and the others stand aside for it
+    took_ms = cluster.run_until(lambda: cluster.serving != "")
+    assert cluster.serving == "a" and from_ms <= took_ms <= to_ms
+
+
 def test_silence_is_counted_from_the_last_sign_of_life() -> None:
     cluster = running(Cluster(settings()), "a", "b", "c")
     cluster.power_off("a")
@@ -352,6 +364,35 @@ def test_a_stopping_owner_hands_over_without_the_timeout() -> None:
         "Application is started on b@h",
         "a@h left: it is down",
     ]
+
+
+def stopping(cluster: Cluster) -> Cluster:
+    """Stop a, until it has named b."""
+    running(cluster, "a", "b", "c").give("a", ev.ShutdownRequested())
+    cluster.run_until(lambda: "a@h hands over to b@h" in cluster.log("a"))
+    return cluster
+
+
+@pytest.mark.parametrize("how, limit_ms", [("kill", 50), ("freeze", TICK_TIME_MS + 50)])
+def test_a_stopping_owner_whose_successor_is_gone_leaves_it_to_a_third(
+    how: str, limit_ms: int
+) -> None:
+    cluster = stopping(Cluster(linear()))
+    getattr(cluster, how)("b")
+    assert cluster.run_until(lambda: cluster.serving == "c") <= limit_ms
+    assert cluster.hosts["a"].exit == (0, "stopped")
+    cluster.run(10_000)
+    assert cluster.serving == "c" and cluster.most_served() == 1
+
+
+def test_a_stopping_owner_that_is_in_doubt_of_its_successor_leaves_a_vacancy() -> None:
+    slow = Settings(linear(timeout_ms=20_000).distributed, NodeSettings(tick_ms=2000))
+    cluster = stopping(Cluster(slow))
+    cluster.power_off("b")  # within the 5 s nothing tells that from a slow start
+    assert 4900 < cluster.run_until(lambda: cluster.hosts["a"].exit is not None) <= 5000
+    cluster.run(12_900)
+    assert cluster.serving == ""
+    assert cluster.run_until(lambda: cluster.serving == "c") <= 2200
 
 
 def test_a_stopping_owner_alone_stops_at_once() -> None:

@@ -138,6 +138,11 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
             theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
         if theirs < mine:
             return HOLD
+    own = v.lease.backing
+    there = up(v).get(own.holder) if own else None
+    if own and there and there.status and there.incarnation == own.incarnation:
+        if there.status.claim == own.claim and order(v, own.holder) < order(v, v.me):
+            return HOLD
     return {("Claim",)}
 
 
@@ -177,7 +182,7 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
     able = able_peers(v)
     if v.stop_by_ms is not None:
         if v.now_ms >= v.stop_by_ms or not able:
-            return {("Release",)}
+            return {("Release", False)}
     elif not v.takeover or lists_differ(v):
         return HOLD
     else:
@@ -197,7 +202,7 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
     if serving:
         return {("Succeeded", node) for node in serving}
     if v.stop_by_ms is not None and v.now_ms >= v.stop_by_ms:
-        return {("Release",)}
+        return {("Release", True)}  # the named one may yet start, and if not, it is a loss
     there, down = up(v).get(naming.successor), v.down.get(naming.successor)
     if there is not None:
         restarted = there.incarnation != naming.incarnation
@@ -214,7 +219,7 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
     if not will_not or not all_asked or holders(v):
         return HOLD
     if not v.able or v.stop_by_ms is not None:
-        return {("Release",)}
+        return {("Release", False)}  # as sure as this node would have to be to go on itself
     return backed(v, ("Resume",))
 
 
@@ -336,7 +341,7 @@ def after_loss(v: View, lost: Record) -> set[Essence]:
     passed_ms = v.now_ms - last_sign_ms(v, lost)
     down = v.down.get(owner)
     only_silent = owner != v.me and owner not in up(v)
-    if down is not None and down.dead_incarnation == lost.incarnation:
+    if lost.dead or (down is not None and down.dead_incarnation == lost.incarnation):
         only_silent = False
     if passed_ms < v.timeout_ms or (only_silent and passed_ms < v.tick_time_ms):
         return {("Hold", True)}

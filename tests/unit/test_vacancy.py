@@ -30,11 +30,14 @@ def test_a_tick_in_which_it_runs_renews_it_and_an_old_one_does_not() -> None:
     assert (only(records).tick, only(records).heard_ms) == (6, 1250)
 
 
-def test_reports_give_the_same_record_in_every_order() -> None:
-    """The age is that of the highest tick; its end counts more; the older report of one wins."""
+@pytest.mark.parametrize("dead", [False, True])
+def test_reports_give_the_same_record_in_every_order(dead: bool) -> None:
+    """The age is that of the highest tick; its end counts more; the older report of one wins. A
+    proof of death counts with the highest tick only."""
     reports = [
         sign(5, End.RUNNING, 900),
-        sign(6, End.RUNNING, 500),
+        sign(5, End.ENDED, 900)._replace(dead=True),
+        sign(6, End.RUNNING, 500)._replace(dead=dead),
         sign(6, End.ENDED, 300),
         sign(6, End.ENDED, 310),
     ]
@@ -42,7 +45,7 @@ def test_reports_give_the_same_record_in_every_order() -> None:
         records = Records()
         for report in order:
             records.merge(report, 10_000)
-        assert only(records) == Record(E1, 7, 6, End.ENDED, 9690)
+        assert only(records) == Record(E1, 7, 6, End.ENDED, 9690, dead=dead)
 
 
 def test_two_that_tell_each_other_never_make_it_younger() -> None:
@@ -64,6 +67,37 @@ def test_the_end_of_the_link_is_its_last_tick_and_counts_once() -> None:
     assert (only(records).end, only(records).heard_ms) == (End.ENDED, 1100)
     records.running(E1, 7, 6, 3000)  # it was only the link
     assert (only(records).end, only(records).heard_ms) == (End.RUNNING, 3000)
+
+
+def test_a_proof_of_death_is_of_one_incarnation_and_travels_with_its_sign() -> None:
+    knows, is_told = Records(), Records()
+    knows.running(E1, 7, 5, 1000)
+    knows.ended(E1, 1100)
+    is_told.merge(sign(5, End.ENDED, 50), 1150)
+    knows.died(A, 6)
+    knows.died(B, 7)
+    assert not only(knows).dead
+    knows.died(A, 7)
+    (told,) = knows.signs(1200)
+    is_told.merge(told, 1201)
+    fresh = Records()
+    fresh.merge(told, 1201)
+    assert told.dead and only(is_told).dead and only(fresh).dead
+    is_told.merge(sign(5, End.ENDED, 60), 1210)  # from one who has not proven it
+    assert only(is_told).dead
+
+
+def test_a_later_sign_of_life_outweighs_a_proof_of_death() -> None:
+    records = Records()
+    records.merge(sign(5, End.ENDED, 0)._replace(dead=True), 1000)
+    records.merge(sign(6, End.RUNNING, 0), 1001)
+    assert not only(records).dead
+    records.merge(sign(5, End.ENDED, 0)._replace(dead=True), 1002)
+    assert not only(records).dead
+    records.merge(sign(6, End.RUNNING, 0)._replace(dead=True), 1003)
+    assert only(records).dead
+    records.running(E1, 7, 7, 1004)
+    assert not only(records).dead
 
 
 def test_what_was_named_or_released_runs_no_more() -> None:

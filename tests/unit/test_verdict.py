@@ -178,7 +178,10 @@ YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
         {"down": {A: DownView(NOW_MS - 400, 9)}},
         Hold(WAITS, NOW_MS + TICK_TIME_MS - 400),
     ),
-    "the time to stop is over": ({"peers": (peer(A),), "stop_by_ms": NOW_MS}, Release()),
+    "the time to stop is over": (
+        {"peers": (peer(A),), "stop_by_ms": NOW_MS},
+        Release(in_doubt=True),
+    ),
 }
 
 
@@ -352,6 +355,14 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
             "down": {A: DownView(NOW_MS - 10, 10)},
         },
         Start(A),
+    ),
+    "4: timeout 0, proven dead, as a peer told": (
+        {"records": (lost(ago_ms=10, dead=True),), "timeout_ms": 0},
+        Start(A),
+    ),
+    "4: proven dead, but the timeout runs": (
+        {"records": (lost(ago_ms=10, dead=True),)},
+        Hold("a@h is lost", NOW_MS + 4990, vacancy=True),
     ),
     "4: timeout 0, an earlier start is dead": (
         {"records": (lost(ago_ms=10),), "timeout_ms": 0, "down": {A: DownView(NOW_MS - 10, 9)}},

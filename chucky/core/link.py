@@ -1,0 +1,52 @@
+"""A link as the core sees it, and what stays of a peer whose link is gone."""
+
+from dataclasses import dataclass
+
+from chucky.messages import Hello, Status
+from chucky.names import Address, NodeName
+
+
+@dataclass(slots=True)
+class Link:
+    """An authenticated connection with one incarnation of a node."""
+
+    id: int
+    name: NodeName
+    incarnation: int
+    address: Address
+    heard_ms: int  # the last frame
+    alive_ms: int  # what silence is counted from
+    echo: int = 0  # the highest tick of the peer that was read
+    status: Status | None = None
+    hello: Hello | None = None
+    said: tuple[object, ...] = ()  # the part of our last Hello that matters
+    probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
+    leaving: bool = False
+
+    @property
+    def dialled(self) -> bool:
+        """Whether this node was the one who dialled."""
+        return self.id > 0
+
+    @property
+    def dialled_at(self) -> tuple[Address, ...]:
+        """Where its node can be dialled, as far as it told or showed itself."""
+        if self.hello is None:
+            return (self.address,) if self.dialled else ()
+        here = self.address if self.dialled else self.listens_at(self.hello)
+        return tuple(dict.fromkeys((here, *self.hello.addresses)))
+
+    def listens_at(self, hello: Hello) -> Address:
+        """Where the sender of this Hello takes links, on the host that this one goes to."""
+        return Address(self.address.host, hello.port)
+
+
+@dataclass(slots=True)
+class Gone:
+    """A peer that was up and is not any more."""
+
+    incarnation: int
+    heard_ms: int
+    ended_ms: int
+    dead: bool = False  # its host refused a dial after its link had ended
+    asked_by_ms: int | None = None  # until when the dial that asks whether it lives is waited for
