@@ -3,7 +3,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
-.PHONY: demo test check sim walk mutants scenarios lan machines deb package-check clean
+.PHONY: demo test check sim walk mutants scenarios lan machines bench bench-peers deb package-check clean
 
 demo: $(VENV)/demo.stamp
 	@$(RUN) chucky demo
@@ -37,6 +37,18 @@ lan: $(VENV)/test.stamp
 
 machines: $(VENV)/test.stamp chucky.deb
 	@$(RUN) pytest tests/machines
+
+# Wants gcc and an idle machine; as root it measures more. PARTS="throughput idle" measures less.
+bench: PARTS =
+bench: $(VENV)/demo.stamp
+	@$(RUN) bench $(PARTS)
+
+# Debian's own packages; on a machine with systemd that of nginx also starts a server on port 80.
+bench-peers: export DEBIAN_FRONTEND := noninteractive
+bench-peers:
+	@apt-get update -qq && apt-get install -qq -y --no-install-recommends \
+		elixir erlang-base keepalived nginx libnginx-mod-stream gcc libc6-dev >/dev/null
+	@$(MAKE) --no-print-directory bench
 
 deb: chucky.deb
 

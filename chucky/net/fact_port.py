@@ -34,6 +34,9 @@ LINGERING = 1024
 # Descriptors that clients leave to the rest of the node, or half of them all if those are few: 128
 # handshakes, 64 links and as many dials, 128 control clients, 16 look-ups, and 20 of our own.
 RESERVED = 512
+# A client that is answered at once is looked at after this. On a LAN it has closed by then, which
+# spares a system call and a wake-up. At 20,000 facts a second 100 of LINGERING wait for it.
+_SETTLE_MS = 5
 # How long to leave the queue alone when there is no descriptor or memory for another socket.
 _EXHAUSTED_MS = 100
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -58,7 +61,8 @@ class Client:
         try:
             # Never short: a fact is at most 1000 bytes, and the buffer of a connection on which
             # nothing was sent has room for 4096 (net.ipv4.tcp_wmem).
-            self.connection.send(fact.encode() + b"\n")
+            # MSG_MORE: it leaves together with the end, as one packet.
+            self.connection.send(fact.encode() + b"\n", socket.MSG_DONTWAIT | socket.MSG_MORE)
             self.connection.shutdown(socket.SHUT_WR)
         except OSError:
             self._port.drop(self)
@@ -93,6 +97,8 @@ class FactPort:
         self._clients: dict[int, Client] = {}  # by descriptor: all that are open
         self._lingering: dict[Client, int] = {}  # until when, in that order
         self._sweeper: asyncio.TimerHandle | None = None
+        self._answered: list[Client] = []  # at once, and not watched yet
+        self._settler: asyncio.TimerHandle | None = None
 
     @property
     def number(self) -> int | None:
@@ -134,9 +140,11 @@ class FactPort:
         self.unbind()
         for client in tuple(self._clients.values()):
             self.drop(client)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        for timer in (self._sweeper, self._settler):
+            if timer is not None:
+                timer.cancel()
+        self._sweeper = self._settler = None
+        self._answered.clear()
         if self._epoll is not None:
             asyncio.get_running_loop().remove_reader(self._epoll)
             self._epoll.close()
@@ -181,14 +189,34 @@ class FactPort:
                     self._rest(listener, error)
                     break
                 continue  # that connection died in the queue (accept(2), error handling)
-            connection.setblocking(False)
             client = Client(self, connection)
             self._clients[connection.fileno()] = client
-            self._epoll.register(connection.fileno(), select.EPOLLIN)
             clients.append(client)
         if clients:
             self._on_clients(clients)
+            self._answered += [client for client in clients if client in self._lingering]
+            for client in clients:
+                if client not in self._lingering:
+                    self._watch(client)
+        if self._answered and self._settler is None:
+            loop = asyncio.get_running_loop()
+            self._settler = loop.call_later(_SETTLE_MS / 1000, self._settle)
         return len(clients)
+
+    def _settle(self) -> None:
+        """Close whom an answer at once has satisfied, and watch who has not closed yet."""
+        self._settler = None
+        answered, self._answered = self._answered, []
+        for client in answered:
+            if client in self._lingering:
+                self._read(client, 0)
+                self._watch(client)
+
+    def _watch(self, client: Client) -> None:
+        """Have the loop say when the client sends something or closes, if it is still open."""
+        assert self._epoll is not None
+        if client.connection.fileno() >= 0:
+            self._epoll.register(client.connection, select.EPOLLIN)
 
     def _rest(self, listener: socket.socket, error: OSError) -> None:
         """Leave the queue alone for a while: it stays readable and the loop would spin."""
@@ -220,7 +248,7 @@ class FactPort:
         """Throw away what the client sent; notice its end."""
         assert self._epoll is not None
         try:
-            ended = client.connection.recv_into(self._scratch) == 0
+            ended = client.connection.recv_into(self._scratch, 0, socket.MSG_DONTWAIT) == 0
             broken = False
         except BlockingIOError:
             return

@@ -233,6 +233,9 @@ class FactService:
     def _arrive(self, waiters: Iterable[Waiter]) -> None:
         until_ms = self._clock_ms() + self._hold_ms
         for waiter in waiters:
+            if not self._held and self._serving() is not None:
+                waiter.answer(self._pick())
+                continue
             if len(self._waiting) >= self._limit and self._serving() is not None:
                 self._dispatch()  # makes room
             if len(self._waiting) >= self._limit:

@@ -136,6 +136,24 @@ def test_what_comes_after_the_fact_resets_nothing() -> None:
     run(check, owner())
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_client_that_closes_after_its_fact_is_gone(
+    late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fact_port, "LINGER_MS", 3_600_000)  # not the way out here
+
+    async def check(node: Node) -> None:
+        reader, writer = await node.connect()
+        assert await reader.read() == b"fact 1\n"
+        if late:
+            await node.until(lambda: not node.service._port._answered)
+            assert node.service._port._clients
+        writer.close()
+        await node.until(lambda: not node.service._port._clients)
+
+    run(check, owner())
+
+
 def test_a_half_closed_client_still_gets_its_fact() -> None:
     async def check(node: Node) -> None:
         reader, writer = await node.connect(b"hello\n")

@@ -1,0 +1,1 @@
+"""Measures Chucky beside its peers: `make bench`, `make bench-peers`."""

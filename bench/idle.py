@@ -1,0 +1,143 @@
+"""Idle cost of three nodes on a LAN with the shipped ticks, and how soon a node serves."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import peers
+from bench.peer_clusters import Elixir, Keepalived, PeerCluster
+from bench.plan import Plan
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, NEEDS_ROOT, Row, Table, tail
+from chucky.settings import Settings
+from tests.lan.bed import Bed, Config, at, now_ms
+from tests.lan.cluster import loopback, on_lan
+from tests.lan.eye import ask
+from tests.lan.lan import Lan, can_make_namespaces, run
+
+SHIPPED: Config = {
+    "distributed": {"timeout": Settings().distributed.timeout_ms},
+    "node": {"tick": Settings().node.tick_ms},
+}
+QUIET_S = 3  # after the last request: until it has lingered
+CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
+
+
+class Cost(NamedTuple):
+    """What the nodes a, b and c cost, each."""
+
+    cpu_percent: list[float]
+    memory_mb: list[float]
+    packets_per_s: list[float]
+
+
+def measure(table: Table, plan: Plan) -> None:
+    """Add the rows."""
+    if can_make_namespaces():
+        for row in _idle_rows(plan):
+            table.add(row)
+    else:
+        table.add(Row("idle, each of 3 nodes", {CHUCKY: NEEDS_ROOT}))
+    starts = [_start_ms() for _ in range(plan.starts)]
+    what, kept = "start, exec to first fact, ms p50/p99/max", max(starts) <= START_MS
+    table.add(Row(what, {CHUCKY: tail(starts)}, f"<= {START_MS}", kept))
+
+
+def cpu_ns(pid: int) -> int:
+    """Return the processor time of a process, all its threads that live."""
+    tasks = f"/proc/{pid}/task"
+    return sum(int(Path(tasks, x, "schedstat").read_text().split()[0]) for x in os.listdir(tasks))
+
+
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def packets_out(netns: str) -> int:
+    """Return how many packets the namespace's eth0 has sent."""
+    return int(
+        run("ip", "netns", "exec", netns, "cat", "/sys/class/net/eth0/statistics/tx_packets")
+    )
+
+
+def _idle_rows(plan: Plan) -> list[Row]:
+    costs = {CHUCKY: _chucky(plan)}
+    # At the ticks that tell silence within about a second, as the shipped ones here do.
+    if ELIXIR not in peers.missing():
+        costs[ELIXIR] = _peer(lambda bed: Elixir(bed, 5000), plan)
+    if KEEPALIVED not in peers.missing():
+        costs[KEEPALIVED] = _peer(lambda bed: Keepalived(bed, 0.1), plan)
+
+    def row(what: str, most: float, values: Callable[[Cost], list[float]], digits: int) -> Row:
+        cells = {x: MISSING for x in peers.missing() if x in (ELIXIR, KEEPALIVED)}
+        cells |= {x: _each(values(cost), digits) for x, cost in costs.items()}
+        return Row(what, cells, f"<= {most:g}", max(values(costs[CHUCKY])) <= most)
+
+    return [
+        row("idle, a b c: CPU, % of a core", CPU_PERCENT, lambda x: x.cpu_percent, 2),
+        row("idle, a b c: resident memory, MB", MEMORY_MB, lambda x: x.memory_mb, 1),
+        row("idle, a b c: packets out/s", PACKETS_PER_S, lambda x: x.packets_per_s, 1),
+    ]
+
+
+def _chucky(plan: Plan) -> Cost:
+    bed = Bed()
+    try:
+        cluster = on_lan(bed, Lan(bed), SHIPPED)
+        cluster.form()
+        cluster.eye.close()
+        cluster.stall.close()
+        return _cost([([cluster[x].pid], cluster[x].netns) for x in "abc"], plan)
+    finally:
+        bed.close()
+
+
+def _peer(make: Callable[[Bed], PeerCluster], plan: Plan) -> Cost:
+    bed = Bed()
+    try:
+        cluster = make(bed)
+        cluster.form()
+        return _cost([(cluster.pids(x), cluster.lan.netns(x)) for x in "abc"], plan)
+    finally:
+        bed.close()
+
+
+def _cost(nodes: list[tuple[list[int], str]], plan: Plan) -> Cost:
+    """Watch nodes, each with its processes and its namespace."""
+
+    def used() -> list[tuple[int, int]]:
+        return [(sum(map(cpu_ns, pids)), packets_out(netns)) for pids, netns in nodes]
+
+    time.sleep(QUIET_S)
+    print(f"idle: {plan.idle_s:g} s", file=sys.stderr)
+    before, began = used(), time.monotonic()
+    at(now_ms() + round(plan.idle_s * 1000))
+    after, for_s = used(), time.monotonic() - began
+    spent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)]
+    return Cost(
+        [ns / for_s / 1e7 for ns, _ in spent],
+        [sum(map(resident_mb, pids)) for pids, _ in nodes],
+        [packets / for_s for _, packets in spent],
+    )
+
+
+def _each(values: list[float], digits: int) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+def _start_ms() -> float:
+    """Start a node alone, without sync lists; return how long its first fact took."""
+    bed = Bed()
+    try:
+        node = loopback(bed, SHIPPED, {"discovery": {"peers": []}}, labels="a")["a"]
+        began_ns = time.monotonic_ns()
+        node.start()
+        while not ask("a", "127.0.0.1", node.facts_port).fact:
+            time.sleep(0.001)
+        return (time.monotonic_ns() - began_ns) / 1e6
+    finally:
+        bed.close()

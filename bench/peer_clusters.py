@@ -1,0 +1,236 @@
+"""Three nodes of a peer on a LAN of namespaces: Elixir with the chapter's config, and keepalived.
+
+A client on a fourth machine of that LAN asks wherever a fact may be had.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from signal import Signals
+from time import monotonic_ns
+
+from bench import peers
+from bench.facts import write_facts
+from bench.load import Load, answered, compiled, gap_ms, inside
+from bench.table import MISSING, NEEDS_ROOT, tail
+from tests.lan.bed import Bed, at, now_ms, until
+from tests.lan.lan import Lan, can_make_namespaces
+
+PORT = 4040
+CLIENT = "d"  # the fourth machine
+SETTLE_MS = 200
+LOST_MS = 15_000  # after so long nobody will serve any more
+
+_VIRTUAL = "10.77.0.100"
+_DISTRIBUTED = """\
+[{{kernel, [{{distributed, [{{chucky, {timeout_ms}, ['{a}', {{'{b}', '{c}'}}]}}]}},
+           {{sync_nodes_mandatory, ['{others}']}}, {{sync_nodes_timeout, 30000}},
+           {{net_ticktime, 1}}]}}].
+"""
+_KEEPALIVED = """\
+vrrp_instance chucky {{
+    state BACKUP
+    interface eth0
+    version 3
+    virtual_router_id 64
+    priority {priority}
+    advert_int {advert_s}
+    virtual_ipaddress {{
+        {virtual}/24
+    }}
+}}
+"""
+_PRIORITIES = {"a": 200, "b": 150, "c": 100}
+
+
+class PeerCluster:
+    """Nodes a, b and c, of which a is the best; each answers with its own facts."""
+
+    # One request a ms. A client that lost its node may wait for a second (the kernel repeats its
+    # SYN), and must not keep the others from asking.
+    clients, pause_ms = 500, 500
+
+    def __init__(self, bed: Bed) -> None:
+        self.bed = bed
+        self.lan = Lan(bed, "abc" + CLIENT, ipv6=False)
+        self._load = compiled("load.c", bed.dir)
+        self._running: dict[str, list[subprocess.Popen[bytes]]] = {}
+        for label in "abc":
+            write_facts(self.facts(label), label)
+
+    def facts(self, label: str) -> Path:
+        """Return the node's facts file."""
+        return self.bed.dir / f"{label}.txt"
+
+    def hosts(self) -> list[str]:
+        """Return where a client asks."""
+        return [self.lan.address(label) for label in "abc"]
+
+    def start(self, label: str) -> None:
+        """Start a node."""
+        raise NotImplementedError
+
+    def form(self) -> None:
+        """Start all and wait until a serves."""
+        for label in "abc":
+            self.start(label)
+        until(lambda: self.owners() == "a", "a alone serves")
+
+    def owners(self) -> str:
+        """Ask everywhere for a moment; return the letters of those that answer."""
+        loads = [self._asking(host, 1, 10) for host in self.hosts()]
+        at(now_ms() + 50)
+        found = {x.owner for load in loads for x in answered(load.stop())}
+        return "".join(sorted(found))
+
+    def lose(self, number: Signals) -> float | None:
+        """Send the owner a this signal; return the gap in ms, None if nobody took over."""
+        loads = [self._asking(host, self.clients, self.pause_ms) for host in self.hosts()]
+        at(now_ms() + SETTLE_MS)
+        fault_us = monotonic_ns() // 1000
+        self.signal("a", number)
+        try:
+            until(lambda: self.owners() in ("b", "c"), "b or c serves", LOST_MS)
+            at(now_ms() + SETTLE_MS)
+        except AssertionError:
+            return None
+        finally:
+            asked = [request for load in loads for request in load.stop()]
+        return gap_ms(asked, fault_us)
+
+    def come_back(self) -> None:
+        """Start a again, and wait until it alone serves."""
+        for process in self._running["a"]:
+            process.wait()
+        self.start("a")
+        until(lambda: self.owners() == "a", "a alone serves again")
+
+    def signal(self, label: str, number: Signals) -> None:
+        """Send a node's processes this signal, each before those that it would start anew."""
+        for pid in self.pids(label):
+            with suppress(ProcessLookupError):  # it went with its parent
+                os.kill(pid, number)
+
+    def pids(self, label: str) -> list[int]:
+        """Return the processes of a node."""
+        mine = [process.pid for process in self._running[label]]
+        return mine + [child for pid in mine for child in _children(pid)]
+
+    def run(
+        self, label: str, command: Sequence[str], env: Mapping[str, str] | None = None,
+        *, stays: bool = False,
+    ) -> None:  # fmt: skip
+        """Start a program on a machine; it is of the node, unless it stays when the node ends."""
+        process = peers.started(
+            self.bed, [*inside(self.lan.netns(label)), *command], env=env, log=f"{label}.log"
+        )
+        if not stays:
+            self._running.setdefault(label, []).append(process)
+
+    def _asking(self, host: str, clients: int, pause_ms: int) -> Load:
+        netns = self.lan.netns(CLIENT)
+        return Load(self._load, PORT, clients, pause_ms, host=host, netns=netns).start()
+
+
+class Elixir(PeerCluster):
+    """The chapter's, with the lowest net_ticktime."""
+
+    def __init__(self, bed: Bed, timeout_ms: int) -> None:
+        super().__init__(bed)
+        self._timeout_ms = timeout_ms
+        self._command = peers.elixir(bed)
+        for label in "abc":
+            self.run(label, ["epmd"], stays=True)
+
+    def start(self, label: str) -> None:
+        """Start a node."""
+        self._running[label] = []
+        names = {x: f"{x}@{self.lan.address(x)}" for x in "abc"}
+        config = self.bed.dir / label
+        config.with_suffix(".config").write_text(_DISTRIBUTED.format(
+            timeout_ms=self._timeout_ms, others="','".join(set(names.values()) - {names[label]}),
+            **names,
+        ))  # fmt: skip
+        distributed = ["--name", names[label], "--cookie", "bench"]
+        erl = ["--erl", f"-config {config} -start_epmd false"]
+        env = {"CHUCKY_PORT": str(PORT), "CHUCKY_FACTS": str(self.facts(label))}
+        self.run(label, [*self._command, *distributed, *erl], env)
+
+
+class Keepalived(PeerCluster):
+    """A virtual address for a C server on each machine; both are one node."""
+
+    def __init__(self, bed: Bed, advert_s: float) -> None:
+        super().__init__(bed)
+        self._advert_s = advert_s
+        self._serve = compiled("serve.c", bed.dir)
+
+    def hosts(self) -> list[str]:
+        """Return where a client asks."""
+        return [_VIRTUAL]
+
+    def start(self, label: str) -> None:
+        """Start a node."""
+        self._running[label] = []
+        config = self.bed.dir / f"{label}.conf"
+        config.write_text(_KEEPALIVED.format(
+            priority=_PRIORITIES[label], advert_s=self._advert_s, virtual=_VIRTUAL,
+        ))  # fmt: skip
+        pid_files = []
+        for kind in ("pid", "vrrp_pid"):
+            pid_file = self.bed.dir / f"{label}.{kind}"
+            pid_file.unlink(missing_ok=True)  # one that was killed leaves it
+            pid_files.append(f"--{kind}={pid_file}")
+        self.run(label, [str(self._serve), "0.0.0.0", str(PORT), str(self.facts(label))])
+        self.run(label, [peers.KEEPALIVED_PROGRAM, "-n", "-l", "-P", "-f", str(config), *pid_files])
+
+
+def gaps(make: Callable[[Bed], PeerCluster], moves: int, number: Signals) -> str:
+    """Let the owner end so and return, so often; return the cell that tells the gaps.
+
+    After a move that came to nobody all start anew, since nobody would serve for ever.
+    """
+    seen: list[float] = []
+    lost = 0
+    while len(seen) + lost < moves:
+        bed = Bed()
+        try:
+            cluster = make(bed)
+            cluster.form()
+            lost += not _repeated(cluster, moves - lost, number, seen)
+        finally:
+            bed.close()
+    return (tail(seen, 1) if seen else "") + f", {lost} never" * bool(lost)
+
+
+def _repeated(cluster: PeerCluster, most: int, number: Signals, seen: list[float]) -> bool:
+    """Add to the gaps seen until there are so many; return False when nobody took over."""
+    while len(seen) < most:
+        gap = cluster.lose(number)
+        if gap is None:
+            return False
+        seen.append(gap)
+        print(f"gaps: {type(cluster).__name__}: {len(seen)} of {most}", file=sys.stderr)
+        if len(seen) < most:
+            cluster.come_back()
+    return True
+
+
+def cells(measured: Mapping[str, Callable[[], str]]) -> dict[str, str]:
+    """Return a cell for each of these peers: what was measured, or why it could not be."""
+
+    def cell(peer: str, measure: Callable[[], str]) -> str:
+        if peer in peers.missing():
+            return MISSING
+        return measure() if can_make_namespaces() else NEEDS_ROOT
+
+    return {peer: cell(peer, measure) for peer, measure in measured.items()}
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):  # it is gone
+        return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []

@@ -1,0 +1,20 @@
+"""How much of everything one run measures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Counts and seconds; the values here are those of `make bench`."""
+
+    repetitions: int = 15  # of each server under load
+    load_s: float = 2.0
+    idle_s: float = 60.0
+    starts: int = 20
+    moves: int = 100  # of each kind
+    peer_moves: int = 25  # of each kind at a peer
+    connections: int = 10_000  # idle ones
+
+
+# To see whether everything runs; too little for a figure.
+SHORT = Plan(repetitions=3, load_s=1.0, idle_s=5.0, starts=3, moves=3, peer_moves=2)
