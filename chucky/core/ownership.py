@@ -225,8 +225,9 @@ class Ownership:
             self.naming = None
         self.starting = self._new_epoch()
         if self.lease is None and isinstance(verdict, Start):
-            # A lease, or having been named, keeps all others away; else the peers have to hear.
-            self.asked_tick, self.asked_by_ms = tick, now_ms + self._tick_time_ms
+            # A lease, or having been named, keeps all others away; else the peers have to hear. One
+            # that is up and does not has not heard this node either: it ends the link by then.
+            self.asked_tick, self.asked_by_ms = tick, now_ms + 2 * self._tick_time_ms
         else:
             self._run(verdict, tick, now_ms)
 

@@ -135,9 +135,10 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
     if lost or (late and rivals) or view.listening or view.stop_by_ms is not None:
         return Withdraw()
     asked = all(p.status and p.status.echo >= view.asked_tick for p in view.peers)
-    if not rivals and (asked or late):
+    dialled = _dialled(view)
+    if not rivals and ((asked and dialled is None) or late):
         return Run()
-    return Hold("starting", view.asked_by_ms)
+    return Hold("starting", min(view.asked_by_ms, dialled[0] if dialled else view.asked_by_ms))
 
 
 def _as_standby(view: View) -> Verdict:
@@ -187,12 +188,20 @@ def _beside_owner(view: View) -> Verdict:
     return GetReady(owner.status.running)
 
 
-def _vacant(view: View) -> Verdict:
-    """No owner is heard: wait out the vacancy, stand aside for a better node, or start."""
+def _dialled(view: View) -> tuple[int, NodeName] | None:
+    """4: a listed node whose link ended, and until when a dial asks whether it lives."""
     for name, down in view.down.items():
         if down.asked_by_ms is not None and view.now_ms < down.asked_by_ms:
             if view.nodes.tier(name) is not None:
-                return Hold(f"asking whether {name} lives", down.asked_by_ms)
+                return down.asked_by_ms, name
+    return None
+
+
+def _vacant(view: View) -> Verdict:
+    """No owner is heard: wait out the vacancy, stand aside for a better node, or start."""
+    dialled = _dialled(view)
+    if dialled is not None:
+        return Hold(f"asking whether {dialled[1]} lives", dialled[0])
     lost: Record | None = None
     for record in view.records:
         settled = _is_settled(view, record)

@@ -237,6 +237,7 @@ def as_starting(v: View, mine: Epoch) -> set[Essence]:
     if v.listening or v.stop_by_ms is not None or ahead:
         return {("Withdraw",)}
     unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]
+    unasked += [n for n, d in v.down.items() if listed(v, n) and (d.asked_by_ms or 0) > v.now_ms]
     return HOLD if others or (unasked and not over) else {("Run",)}
 
 
