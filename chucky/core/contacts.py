@@ -83,8 +83,9 @@ class Contacts:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
         contact.seen_ms = now_ms
-        if address not in contact.addresses:
-            contact.learn(address)
+        known = address in contact.addresses
+        contact.learn(address)
+        if not known or contact.backoff_ms == 0:
             contact.next_ms = min(contact.next_ms, max(now_ms, contact.began_ms + REDIAL_MS))
 
     def told(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:

@@ -236,3 +236,12 @@ def test_a_node_that_refuses_at_each_of_its_addresses_is_left_alone() -> None:
         known.ended(link, Ended.COOKIE, now_ms)
         now_ms += wait_ms(known, now_ms)
     assert dials <= 10
+
+
+def test_a_node_that_left_is_dialled_when_its_beacon_says_that_it_is_back() -> None:
+    known = contacts()
+    known.came_up(-1, A, True, AT)
+    known.lost(A, at_once=False, now_ms=1000)  # it said goodbye
+    assert wait_ms(known, 1000) == NOBODY_THERE_MS
+    known.hint(A, AT, True, 1100)
+    assert wait_ms(known, 1100) == 0
