@@ -208,7 +208,7 @@ MUTANTS = (
         "mine = (theirs.holder, theirs.incarnation, self.claim)"),
     one("7", "the votes outlive the claim", "lease", "self._votes.clear()", "pass"),
     one("7", "an observer votes", "node",
-        "votes = status.listed and self._members.listed(link.name)", "votes = True"),
+        'd.quorum == "majority" and d.nodes.tier(name) is not None:', 'd.quorum == "majority":'),
     one("7", "a withdrawal does not free its backers", "lease",
         "if (peer.incarnation, status.claim) != (backed.incarnation, backed.claim):",
         "if peer.incarnation != backed.incarnation:"),

@@ -8,6 +8,7 @@ from chucky.core.vacancy import Record
 from chucky.core.verdict import decide
 from chucky.core.verdicts import (
     Advance,
+    Claim,
     GetReady,
     Hold,
     Name,
@@ -21,8 +22,8 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )
-from chucky.core.view import DownView, PeerView, View
-from chucky.messages import End, Epoch, Heard, Holds, Naming, Sign, Status
+from chucky.core.view import DownView, LeaseView, PeerView, View
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Sign, Status
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
 from tests.unit.cluster import name
@@ -462,3 +463,12 @@ def test_what_others_heard_of_a_peer_counts_when_it_is_newer() -> None:
 def test_a_peer_that_has_said_nothing_is_heard_through_others() -> None:
     seen = view(peers=(PeerView(A, 10, None), peer(C, hears=(heard(E1),))))
     assert [h.epoch for h in seen.holders] == [E1]
+
+
+def test_a_claimant_withdraws_for_a_better_one_that_it_backs_itself() -> None:
+    vote = Backing(A, INCARNATIONS[A], 1, 9)
+    seen = view(lease=LeaseView(None, 1, 2, vote), lapsed=E3, records=(lost(B, epoch=E3),))
+    assert isinstance(decide(seen), Claim)
+    for claim, verdict in ((1, Hold("b@h backs a@h")), (2, Claim), (0, Claim)):
+        found = decide(dataclasses.replace(seen, peers=(peer(A, claim=claim),)))
+        assert found == verdict or isinstance(found, Claim) and verdict is Claim
