@@ -82,7 +82,10 @@ class Witness(Watch):
                 since_us = self._pair_us(host, other)
                 if since_us is not None and since_us > safety.HEALED_US + self.slack_us:
                     for key, sign in self.lives[other.key].signs.items():
-                        signs[key] = _later(signs.get(key, (0, 0)), sign)
+                        # What it has heard just now is yet under way to this node.
+                        sent_us = self.sent_us.get(key, {}).get(sign[0], 0)
+                        if self.cluster.time.now_us - max(sent_us, sign[1]) > self.slack_us // 4:
+                            signs[key] = _later(signs.get(key, (0, 0)), sign)
         # A partition may have had two owners. "The owner" is then who lived last, or the one of
         # the highest epoch, which succeeded the others: what holds for either is enough.
         found = [
@@ -182,7 +185,9 @@ class Witness(Watch):
         local_ms = self.cluster.local_ms(host)
         self._must(safety.s3_nothing_runs_before_the_sync(life.sync, local_ms))
         self._begins(host, life, epoch)
-        if not life.named and life.naming is None:
+        # A Status on a link that waits for its name is sent, and not heard: with twins nobody can
+        # say which sign a node knew of.
+        if not life.named and life.naming is None and not self.cluster.twins:
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
             broken = safety.s4_no_failover_before_the_timeout(
                 host.name, lost, life.timeout_ms, now_us
