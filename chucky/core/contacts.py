@@ -150,6 +150,8 @@ class Contacts:
         if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
             contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
+        elif contact.refusals and contact.dial_address != contact.addresses[0]:
+            contact.next_ms = now_ms  # it takes no turn from the best
         elif contact.configured and why is Ended.REFUSED:
             contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
         else:
