@@ -13,7 +13,9 @@ from chucky.daemon_options import parse_options
 from chucky.names import NodeName
 from chucky.settings import Settings
 from tests.lan.test_demo import two_at_once
+from tests.mutants import MUTANTS
 from tests.sim.cluster import Cluster
+from tests.test_swarm import SEEDS
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -148,3 +150,10 @@ def test_the_demo_tells_what_is_shown() -> None:
     for line in timeless(fact.sub("", shown)):
         if line and line != "[...]":
             assert line in told, f"the demo does not tell {line!r} in this place"
+
+
+def test_the_proofs_are_as_many_as_is_said() -> None:
+    proved = README.partition("## How it is proved")[2].partition("## Commands")[0]
+    stories = len(list((TOP / "tests" / "scenarios").glob("*.txt")))
+    assert f"| {stories} | `make scenarios`" in proved
+    assert f"| {len(MUTANTS)}; it" in proved and f"| {SEEDS:,} in each" in proved
