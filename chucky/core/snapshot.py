@@ -82,7 +82,7 @@ def take(
     owner, epoch, serve_until_ms, relay, highest = route(settings, members, own, look, now_ms)
     word = _phase(own, sync, owner)
     said = sentence(settings, members, own, sync, look, now_ms)
-    quorate = not _lacks(settings, members, own, now_ms)
+    quorate = not _lacks(settings, members, own)
     return Snapshot(
         own.me, word, said, owner, epoch, sync.synced, quorate,
         serve_until_ms, relay, highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
@@ -97,7 +97,7 @@ def sentence(
         said = "looking for other nodes"
     else:
         owner, epoch, _ = _owner(settings, members, own)
-        lacks = _lacks(settings, members, own, now_ms)
+        lacks = _lacks(settings, members, own)
         said = _sentence(_phase(own, sync, owner), settings, own, sync, owner, epoch, lacks, now_ms)
     if members.refused:
         who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
@@ -109,7 +109,7 @@ def _phase(own: Ownership, sync: Sync, owner: NodeName | None) -> str:
     return phase(own, sync, owner is not None and owner != own.me)
 
 
-def _lacks(settings: Settings, members: Membership, own: Ownership, now_ms: int) -> str:
+def _lacks(settings: Settings, members: Membership, own: Ownership) -> str:
     """Return what a majority lacks, or ""."""
     if settings.distributed.quorum != "majority":
         return ""

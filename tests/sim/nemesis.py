@@ -98,8 +98,8 @@ class Nemesis(Watch):
         phase = self._phase
 
         def start() -> None:
-            if phase == self._phase and host.powered:
-                self._start(host)
+            if phase == self._phase:
+                self._respawn(host)
 
         self.cluster.time.after(wait_us, start)
 
