@@ -14,7 +14,7 @@ import pytest
 from chucky.demo_nodes import waited_ns
 from tests.lan.bed import Bed, Journal, at, now_ms, until
 from tests.lan.eye import Asked, Record, ask, enter
-from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+from tests.lan.lan import Lan, missing
 from tests.lan.stall import Stall
 
 
@@ -158,7 +158,14 @@ def test_a_traceback_in_a_log_is_found(bed: Bed) -> None:
 
 # -- the Lan
 
-needs_root = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
+needs_root = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def test_a_machine_without_the_tools_is_a_reason_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert missing.__wrapped__()
 
 
 def passes(lan: Lan, sender: str, receiver: str, ipv6: bool = False) -> bool:
