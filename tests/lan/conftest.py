@@ -25,7 +25,7 @@ def state(daemon: Daemon) -> str:
     """Return what a daemon says of itself now, and the connections of its fact port: they tell a
     client that nobody lets in from one that waits for its fact. Whatever fails is told instead."""
     port = daemon.facts_port
-    ss = ["ss", "-tano", f"( sport = :{port} or dport = :{port} )"]
+    ss = ["ss", "-tano", "exclude", "time-wait", f"( sport = :{port} or dport = :{port} )"]
     inside = ["ip", "netns", "exec", daemon.netns] if daemon.netns else []
     told = [daemon.label]
     try:
