@@ -22,14 +22,19 @@ Command = Callable[[argparse.Namespace], int]
 
 def _socket(options: argparse.Namespace) -> str:
     """Return the socket of the node asked for; Unavailable when there is none."""
-    if options.node:
-        name = options.node
-        return os.path.join(options.runtime_dir, name, f"{name}.sock")
     found = find_sockets(options.runtime_dir)
+    names = ", ".join(os.path.basename(path).removesuffix(".sock") for path in found)
+    if name := options.node:
+        path = os.path.join(options.runtime_dir, name, f"{name}.sock")
+        if found and path not in found:
+            raise Unavailable(
+                f"no node {name} runs here, but {names}; give --node that name, or start {name}:"
+                f" systemctl start chucky@{name}"
+            )
+        return path
     if not found:
         raise Unavailable("no node runs here; start one: systemctl start chucky@a")
     if len(found) > 1:
-        names = ", ".join(os.path.basename(path).removesuffix(".sock") for path in found)
         raise ChuckyError(f"several nodes run here: {names}; choose one with --node NAME")
     return found[0]
 

@@ -45,7 +45,7 @@ _PEERS = "host, host:port, [fd00::1]:port or [fe80::1%eth0]:port"
 _WAYS_OUT: dict[type[OSError], str] = {
     FileNotFoundError: '"sudo touch {}" makes one that leaves every key at its default',
     PermissionError: '"sudo chmod a+r {}" lets everyone read it',
-    IsADirectoryError: "give the file in it with --config, as {}/node.toml",
+    IsADirectoryError: "give the file in it, as {}/node.toml",
 }
 
 Reader = Callable[[Any], Any]
@@ -63,13 +63,13 @@ def load(path: str | PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) <= MAX_BYTES:
             return parse(raw.decode(), where)
-        problem = f"got more than {MAX_BYTES} bytes, want a config file; give it with --config"
+        problem = f"got more than {MAX_BYTES} bytes, want a config file"
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: got byte 0x{raw[error.start]:02x}, want UTF-8 text"
     except OSError as error:
-        way_out = _WAYS_OUT.get(type(error), "give another file with --config")
-        problem = f"{error.strerror}; {way_out.format(shlex.quote(where))}"
+        way_out = _WAYS_OUT.get(type(error), "give another file")
+        problem = f"{error.strerror}; {way_out.format(shlex.quote(where).rstrip('/'))}"
     raise ConfigError(where, (problem,))
 
 

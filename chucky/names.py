@@ -28,9 +28,10 @@ class NodeName(NamedTuple):
         name, at, own_host = text.partition("@")
         found = cls(name, own_host if at else host)
         if not _NAME.fullmatch(found.name) or not _HOST.fullmatch(found.host):
+            where = "" if at else f" on host {host!r} ([node] host, or else the machine's)"
             raise NodeNameError(
-                f"node name: got {text!r}{f' on host {host!r}' if not at else ''}, want NAME or"
-                " NAME@HOST with letters, digits, _ and - before the @, as in a@manticore"
+                f"node name: got {text!r}{where}, want NAME or NAME@HOST, as a@manticore: letters,"
+                " digits, _ and - before the @, a host name or [IPv6 address] after it"
             )
         return found
 

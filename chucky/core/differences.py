@@ -1,8 +1,9 @@
 """Whose config is not as here, key by key (design rule 8)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chucky.core.actions import Action, Level, Report
+from chucky.core.link import Link
 from chucky.core.membership import TOLD_TEXT
 from chucky.messages import Hello
 from chucky.names import NodeName
@@ -16,8 +17,13 @@ class Differences:
         self.keys: dict[NodeName, tuple[str, ...]] = {}
         self._emit = emit
 
-    def compare(self, name: NodeName, hello: Hello, settings: Settings) -> None:
-        """Say which key differs from that peer's, and how."""
+    def compare(self, links: Iterable[Link], settings: Settings) -> None:
+        """Say which key differs from those of each peer that has said its own, and how."""
+        for link in links:
+            if link.hello is not None:
+                self._compare(link.name, link.hello, settings)
+
+    def _compare(self, name: NodeName, hello: Hello, settings: Settings) -> None:
         theirs, mine = dict(hello.shared), {k: v[:TOLD_TEXT] for k, v in settings.told}
         differing = tuple(key for key in mine if theirs.get(key) != mine[key])
         if differing and differing != self.keys.get(name):

@@ -14,7 +14,7 @@ class Ended(Enum):
     REFUSED = "connection refused: the host is up, no node listens there"
     UNREACHED = "no answer: check the address and the network"
     COOKIE = "the cookies differ: copy the cookie of one machine to the other"
-    PROTOCOL = "it does not speak our protocol: is it the link port of another node?"
+    PROTOCOL = "no other node of our protocol is there: give the link port of one"
     CLOSED = "the connection ended in the handshake"
 
 

@@ -302,8 +302,9 @@ class Membership:
         for link in (*self.links.values(), *self._newcomers.values()):
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
-    def settle(self, now_ms: int) -> None:
-        """Do what is due: end silent links, dial, say hello to those who have not heard it."""
+    def settle(self, now_ms: int) -> bool:
+        """Do what is due: end silent links, dial, say hello to those who have not heard it. Return
+        whether a link, a Hello, our addresses or our settings are new."""
         silent_ms = now_ms - self.settings.tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for newcomer in [n for n in self._newcomers.values() if n.alive_ms <= silent_ms]:
@@ -319,12 +320,14 @@ class Membership:
             self.emit(Dial(id, address))
         everyone = (*self.links.values(), *self._newcomers.values())
         tellable = (self.addresses, self.settings, [(k.id, k.leaving, k.hello) for k in everyone])
-        if tellable != self._told:
+        news = tellable != self._told
+        if news:
             self._told = tellable
             for link in everyone:
                 self._say_hello(link, now_ms)
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
+        return news
 
     def _say_hello(self, to: Link, now_ms: int) -> None:
         members = tuple(self._members(to))[:MAX_NODES]

@@ -189,9 +189,6 @@ class Node:
                     self._hear(link, message, now_ms)
             case Hello():
                 self._members.hello(id, message, now_ms)
-                link = self._members.by_id(id)
-                if link is not None:
-                    self._differences.compare(link.name, message, self._settings)
             case NameTaken(address):
                 self._name_taken(address)
             case Goodbye():
@@ -239,7 +236,8 @@ class Node:
     def _settle(self, now_ms: int) -> None:
         if self._exited:
             return
-        self._members.settle(now_ms)
+        if self._members.settle(now_ms):
+            self._differences.compare(self._members.links.values(), self._settings)
         self._own.retry(now_ms)
         if now_ms >= self._next_announce_ms:
             self._next_announce_ms = now_ms + self._announce_wait_ms()

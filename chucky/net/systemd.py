@@ -85,6 +85,7 @@ class JournalHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO, path: str = "/run/systemd/journal/socket") -> None:
         super().__init__(stream)
+        self.setFormatter(logging.Formatter("%(message)s"))  # or basicConfig() sets one of its own
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 

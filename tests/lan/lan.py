@@ -4,25 +4,28 @@ Needs root. Everything is inside namespaces with names of this process, so that 
 network, runs beside another, and is gone when the namespaces are.
 """
 
+import functools
 import itertools
 import os
+import shutil
 import subprocess
 
 from tests.lan.bed import Bed
 
-NEEDS_ROOT = "tests/lan: needs root for network namespaces"
-
 _numbers = itertools.count(1)
 
 
-def can_make_namespaces() -> bool:
-    """Return whether this process may: root, and not in a container that forbids it."""
-    return (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["unshare", "--net", "true"], capture_output=True, check=False
-        ).returncode
-    )
+@functools.cache
+def missing() -> str:
+    """Return why no Lan can be made here, in one line; "" when one can."""
+    if os.geteuid() != 0:
+        return "only root can make network namespaces"
+    absent = [tool for tool in ("ip", "unshare") if shutil.which(tool) is None]
+    if absent:
+        return f"no {', '.join(absent)}: apt-get install iproute2 util-linux"
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        return "this root may not make network namespaces (a container without privileges)"
+    return ""
 
 
 def run(*command: str) -> str:
@@ -154,7 +157,8 @@ class Lan:
         self._switch("link", "set", port(node), "type", "bridge_slave", "isolated", isolated)
 
     def _sysctl(self, netns: str, key: str, value: str) -> None:
-        run("ip", "netns", "exec", netns, "sysctl", "-qw", f"net.{key}={value}")
+        path = f"/proc/sys/net/{key.replace('.', '/')}"
+        run("ip", "netns", "exec", netns, "sh", "-c", f"echo {value} > {path}")
 
 
 def port(node: str) -> str:

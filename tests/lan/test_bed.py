@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from chucky.demo_nodes import waited_ns
 from tests.lan.bed import Bed, Journal, at, now_ms, until
+from tests.lan.cluster import loopback
+from tests.lan.conftest import state
 from tests.lan.eye import Asked, Record, ask, enter
-from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+from tests.lan.lan import Lan, missing
 from tests.lan.stall import Stall
 
 
@@ -156,9 +159,26 @@ def test_a_traceback_in_a_log_is_found(bed: Bed) -> None:
     bed.daemons.clear()  # or the fixture fails this test, as it must
 
 
+def test_a_failure_tells_what_a_daemon_is_at_even_when_it_is_frozen(bed: Bed) -> None:
+    a = loopback(bed, labels="a")["a"]
+    a.start()
+    a.reaches("owner")
+    shown = "LISTEN" if shutil.which("ss") else "No such file"
+    assert "a@manticore is the owner" in state(a) and shown in state(a)
+    a.freeze()
+    assert "is silent" in state(a) and shown in state(a)
+
+
 # -- the Lan
 
-needs_root = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
+needs_root = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def test_a_machine_without_the_tools_is_a_reason_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert missing.__wrapped__()
 
 
 def passes(lan: Lan, sender: str, receiver: str, ipv6: bool = False) -> bool:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from datetime import datetime
 
-from tests.lan.bed import REPO, Bed, Config, Daemon, until
+from chucky.errors import Unavailable
+from chucky.net.control_client import call
+from tests.lan.bed import LIMIT_MS, REPO, Bed, Config, Daemon, now_ms, until
 from tests.lan.cluster import ALL_MANDATORY, Cluster, loopback
 
 ALONE: Config = {"discovery": {"peers": []}}
@@ -101,8 +103,10 @@ def test_connect_dials_the_host_part(bed: Bed) -> None:
 def test_connect_to_nobody_is_false(bed: Bed) -> None:
     cluster = loopback(bed, ALONE, labels="ab", host="127.0.0.1")
     cluster.start("a")
-    done = cluster["a"].chucky("connect", f"b@127.0.0.1:{cluster['b'].link_port}")
-    assert (done.returncode, done.stdout) == (1, "false\n")
+    for there, why in (("b", "connection refused"), ("a", "no other node")):
+        done = cluster["a"].chucky("connect", f"b@127.0.0.1:{cluster[there].link_port}")
+        assert (done.returncode, done.stdout) == (1, "false\n")
+        assert why in done.stderr
 
 
 def test_connect_with_another_cookie_is_false_and_says_so(bed: Bed) -> None:
@@ -135,6 +139,20 @@ def test_the_python_call(bed: Bed) -> None:
         cwd=REPO, capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
     assert json.loads(done.stdout).startswith("a: fact ")
+
+
+def test_status_is_answered_from_the_moment_on_that_its_socket_is_there(bed: Bed) -> None:
+    a = loopback(bed, labels="a")["a"]
+    a.start()
+    path, end_ms = str(a.runtime / "a" / "a.sock"), now_ms() + LIMIT_MS
+    while now_ms() < end_ms:  # no pause: the moment is short
+        try:
+            answers = call(path, {"command": "status"}, 5)
+        except Unavailable:
+            continue
+        assert next(answers)["node"] == str(a)
+        break
+    assert a.ready()
 
 
 def test_each_node_says_ready_before_its_sync_is_done(bed: Bed) -> None:

@@ -19,9 +19,9 @@ from tests.lan.cluster import (
     Cluster,
     on_lan,
 )
-from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+from tests.lan.lan import Lan, missing
 
-pytestmark = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 STOPPED = "Application chucky exited: stopped"
 

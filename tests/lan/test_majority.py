@@ -7,9 +7,9 @@ import pytest
 
 from tests.lan.bed import HOST, Bed, at, now_ms, throughout, until
 from tests.lan.cluster import FAILOVER_MARGIN_MS, HEAL_MS, TICK_MS, Cluster, on_lan
-from tests.lan.lan import NEEDS_ROOT, Lan, can_make_namespaces
+from tests.lan.lan import Lan, missing
 
-pytestmark = pytest.mark.skipif(not can_make_namespaces(), reason=NEEDS_ROOT)
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 TIMEOUT_MS = 2000
 LEASE_MS = TIMEOUT_MS * 97 // 100

@@ -36,6 +36,16 @@ def test_connect_waits_longer_than_a_name_server_takes(
     assert (code, capsys.readouterr().out) == (1, "false\n")
 
 
+def test_a_node_that_is_called_otherwise_here_is_told_of_those_that_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.sock").touch()
+    assert cli.main(["--runtime-dir", str(tmp_path), "--node", "a@alpha", "status"]) == 69
+    said = "chucky: no node a@alpha runs here, but a; give --node that name, or start a@alpha:"
+    assert capsys.readouterr().err == f"{said} systemctl start chucky@a@alpha\n"
+
+
 def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
     (tmp_path / "node.toml").write_text("")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}

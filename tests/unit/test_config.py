@@ -548,11 +548,11 @@ def refusal(path: Path) -> str:
         ),
         (
             lambda path: path.mkdir(),
-            "F: Is a directory; give the file in it with --config, as F/node.toml",
+            "F: Is a directory; give the file in it, as F/node.toml",
         ),
         (
             lambda path: path.symlink_to(path.name),
-            "F: Too many levels of symbolic links; give another file with --config",
+            "F: Too many levels of symbolic links; give another file",
         ),
         (
             lambda path: path.write_bytes(b'[node]\nhost = "\xe9"\n'),
@@ -560,11 +560,11 @@ def refusal(path: Path) -> str:
         ),
         (
             lambda path: path.write_bytes(b"#" * (config.MAX_BYTES + 1)),
-            "F: got more than 65536 bytes, want a config file; give it with --config",
+            "F: got more than 65536 bytes, want a config file",
         ),
         (
             lambda path: path.symlink_to("/dev/zero"),
-            "F: got more than 65536 bytes, want a config file; give it with --config",
+            "F: got more than 65536 bytes, want a config file",
         ),
         (
             lambda path: path.write_text("[node]\nport = 0\n"),
@@ -578,6 +578,11 @@ def test_what_cannot_be_loaded(
     path = tmp_path / "node.toml"
     make(path)
     assert refusal(path) == expected
+
+
+def test_the_file_in_a_directory_is_named_as_it_is() -> None:
+    with pytest.raises(ConfigError, match="give the file in it, as /node.toml$"):
+        config.load("/")
 
 
 def test_a_file_of_the_greatest_size(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def scene_tentative() -> None:
         watched = Watched()
         await watched.watch.start()
         # Three questions, one second for each: long enough to be seen on a busy machine.
-        run("sysctl -qw net.ipv6.conf.default.dad_transmits=3")
+        Path("/proc/sys/net/ipv6/conf/default/dad_transmits").write_text("3")
         add_veth()
         run("ip addr add fd00:9::1/64 dev v0")
         assert "fd00:9::1" in run("ip -6 addr show dev v0 tentative")

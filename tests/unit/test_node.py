@@ -562,6 +562,26 @@ def test_a_differing_tick_is_told_and_changes_no_verdict() -> None:
     assert cluster.run_until(lambda: cluster.serving == "b") <= 5100
 
 
+def test_a_reload_begins_and_ends_a_difference_at_both_ends() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    for reloaded, differing in (("a", ("takeover",)), ("b", ())):
+        cluster.give(reloaded, ev.Reloaded(settings(takeover=False)))
+        cluster.run(100)
+        for one, other in ("ab", "ba"):
+            differs = {n.name: n.differs for n in cluster.snapshot(one).nodes}
+            assert differs[name(other)] == differing
+    assert any("takeover is false here and true there" in line for line in cluster.log("a"))
+    assert any("takeover is true here and false there" in line for line in cluster.log("b"))
+
+
+def test_a_difference_is_told_of_a_node_that_had_to_wait_for_its_name() -> None:
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.power_off("b")
+    cluster.start("b", settings=settings(timeout_ms=7000))
+    cluster.run(5000)
+    assert any("timeout is 5000 here and 7000 there" in line for line in cluster.log("a"))
+
+
 def test_with_differing_configs_a_loss_is_still_failed_over_once() -> None:
     cluster = running(Cluster(settings()), "b", "c")
     cluster.start("a", settings=settings(timeout_ms=7000))

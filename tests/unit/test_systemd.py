@@ -193,6 +193,19 @@ def test_the_handler_depends_on_whose_stream_it_is(tmp_path: Path) -> None:
             )
 
 
+def test_the_journal_has_the_sentence_and_nothing_before_it(tmp_path: Path) -> None:
+    shipped = str(Path(__file__).parents[2] / "etc/chucky/node.toml")
+    with open(tmp_path / "log", "w+") as file:
+        found = os.fstat(file.fileno())
+        subprocess.run(
+            [sys.executable, "-m", "chucky.daemon", "a b", "--config", shipped],
+            env=os.environ | {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
+            cwd=Path(__file__).parents[2], stderr=file, check=False,
+        )  # fmt: skip
+        file.seek(0)
+        assert file.read().startswith("<3>node name: got 'a b'")
+
+
 def test_it_needs_no_asyncio() -> None:
     code = "import sys, chucky.net.systemd; sys.exit('asyncio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
