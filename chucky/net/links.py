@@ -296,7 +296,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._timer.cancel()
         self._timer = self._loop.call_later(LINGER_MS / 1000, self._transport.abort)
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has reset it, and the loop is about to say so
+                self._transport.abort()
 
     def end(self, why: str) -> None:
         """Close at once; link_down follows, unless the id was closed before."""
