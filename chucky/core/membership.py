@@ -314,9 +314,12 @@ class Membership:
             self._end(link, False, now_ms)
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
+        for id in self.contacts.give_up(self.links, now_ms):
+            self.look.handshake_ended(id)
+            self.emit(Close(id))
         for id, address in self.contacts.due(self.links, now_ms):
             self.look.handshake_began(id, now_ms)
-            self.emit(Dial(id, address))
+            self.emit(Dial(id, address, self.contacts.expected(id)))
         everyone = (*self.links.values(), *self._newcomers.values())
         tellable = (self.addresses, self.settings, [(k.id, k.leaving, k.hello) for k in everyone])
         if tellable != self._told:
