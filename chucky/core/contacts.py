@@ -277,12 +277,15 @@ class Contacts:
         known = self._named.get(contact.name) if contact.name else None
         return known is None or known is contact or contact.addresses[0] not in known.addresses
 
+    def _unproven(self) -> list[Contact]:
+        return [c for c in self._named.values() if not c.proven]
+
     def _unproven_dials(self) -> int:
         return sum([c.unproven for c in self._dials.values()])
 
     def _leashed(self, linked: Container[NodeName]) -> list[tuple[int, Contact]]:
         """Return the dials that hold up others, and until when each may."""
-        crowded = self._unproven_dials() >= MAX_UNPROVEN_DIALS
+        crowded = len(self._unproven()) > MAX_UNPROVEN_DIALS
         found = []
         for contact in self._dials.values():
             leash_ms = contact.leash_ms
@@ -295,7 +298,7 @@ class Contacts:
     def _make_room(self) -> None:
         """The newest hint is always taken, and the oldest name goes: a stranger that invents names
         keeps nobody out."""
-        unproven = [c for c in self._named.values() if not c.proven]
+        unproven = self._unproven()
         if len(unproven) >= MAX_UNPROVEN:
             oldest = unproven[0]
             assert oldest.name is not None

@@ -280,6 +280,17 @@ def test_strangers_that_say_nothing_do_not_hold_up_a_node_that_is_new() -> None:
     assert dialled_within(known, AT, LEASH_MS, 1) <= LEASH_MS
 
 
+def test_a_dial_that_new_hints_crowd_out_does_not_make_the_caller_spin() -> None:
+    known = contacts()
+    known.hint(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    for number in range(MAX_UNPROVEN_DIALS):  # after a sleep
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 5000)
+    assert known.give_up(set(), 5000) == [link]
+    assert len(known.due(set(), 5000)) == MAX_UNPROVEN_DIALS
+    assert known.deadline(set()) == 5000 + LEASH_MS
+
+
 def test_who_needs_longer_for_a_handshake_gets_it() -> None:
     known, now_ms, longest_ms = contacts(), 0, 0
     known.hint(A, AT, True, 0)
