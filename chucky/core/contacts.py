@@ -21,6 +21,7 @@ MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect a
 # a stranger that lets in and says nothing would keep the node itself from being dialled for a tick
 # time. A handshake takes some ms; who needs longer gets twice as long each time.
 LEASH_MS = 100
+MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
 MAX_ADDRESSES = 4  # of one node: two address families on two networks
@@ -112,6 +113,8 @@ class Contacts:
         """A member says that this node is there; its word is as good as the node's own."""
         contact = self._named.get(name)
         if contact is None:
+            if len(self._named) >= MAX_TOLD:
+                return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
         contact.learn(address, first=not contact.proven)  # better than any hint
         contact.proven = True

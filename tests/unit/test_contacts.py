@@ -6,6 +6,7 @@ from chucky.core.contacts import (
     BACKOFF_LIMIT_MS,
     LEASH_MS,
     MAX_ADDRESSES,
+    MAX_TOLD,
     MAX_UNPROVEN,
     MAX_UNPROVEN_DIALS,
     NOBODY_THERE_MS,
@@ -328,6 +329,13 @@ def test_what_a_member_tells_is_better_than_a_hint() -> None:
     known.hint(A, at(7), True, 0)
     known.told(A, AT, True, 0)
     assert known.addresses(A) == (AT, at(7))
+
+
+def test_members_cannot_tell_of_nodes_without_end() -> None:
+    known = contacts()
+    for number in range(10_000):
+        known.told(NodeName(f"n{number}", "h"), at(number), True, 0)
+    assert len(known.names()) == MAX_TOLD
 
 
 def test_only_where_an_administrator_sent_it_a_dial_takes_whom_it_finds() -> None:
