@@ -39,9 +39,9 @@ READ_BYTES = 16 * 1024
 MAX_WRITE_BUFFER = 4 * MAX_LINK_FRAME
 # How long a closed link may take to get rid of what was sent before.
 LINGER_MS = 1000
-# One line per source in this time, and at most so many sources remembered: 26 lines a second.
+# One line per source in this time, and of so many sources: 3 lines a second, whoever invents them.
 COMPLAINT_MS = 10_000
-MAX_COMPLAINTS = 256
+MAX_COMPLAINTS = 32
 
 
 class LinkHandler(Protocol):
