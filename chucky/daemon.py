@@ -183,8 +183,8 @@ class Daemon:
                 self._links.send(link, message)
             case ac.Announce(asks, to):
                 self._announce(asks, to)
-            case ac.Dial(link, address):
-                self._links.dial(link, address)
+            case ac.Dial(link, address, expected):
+                self._links.dial(link, address, expected)
             case ac.Close(link):
                 self._links.close(link)
                 self._service.link_lost(link)

@@ -10,6 +10,7 @@ from chucky.errors import NodeNameError
 # IPv6 address in brackets. No slash and no leading dot or dash, since a name becomes a directory of
 # /run/chucky and an argument. 64 is Linux's HOST_NAME_MAX; 253 is a DNS name's longest (RFC 1035).
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+_NUMERIC = re.compile(r"[0-9.]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
@@ -65,6 +66,11 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is no host name, which a name server would be asked for, nor nonsense."""
+        return _NUMERIC.fullmatch(self.host) is not None
 
     @property
     def is_loopback(self) -> bool:

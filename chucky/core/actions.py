@@ -17,10 +17,12 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect and shake hands; LinkUp or LinkDown of this id follows."""
+    """Connect and shake hands; LinkUp or LinkDown of this id follows. With a node of another name
+    than `expected` no link comes of it: a stranger could pass the handshake on to one."""
 
     link: int
     address: Address
+    expected: NodeName | None = None
 
 
 @dataclass(frozen=True, slots=True)

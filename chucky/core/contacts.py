@@ -17,6 +17,11 @@ BACKOFF_LIMIT_MS = 60_000
 NOBODY_THERE_MS = 1000
 MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
 MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect and handshake time
+# A dial at an address that only a hint gives is given up after this where it holds up another one:
+# a stranger that lets in and says nothing would keep the node itself from being dialled for a tick
+# time. A handshake takes some ms; who needs longer gets twice as long each time.
+LEASH_MS = 100
+MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
 MAX_ADDRESSES = 4  # of one node: two address families on two networks
@@ -40,6 +45,7 @@ class Contact:
     backoff_ms: int = 0
     refusals: int = 0  # of the cookie, in a row
     turn: int = 0
+    given_up: int = 0  # dials, in a row
 
     @property
     def unproven(self) -> bool:
@@ -52,12 +58,27 @@ class Contact:
         self.turn += 1
         return self.addresses[0] if self.turn % 2 or not rest else rest[self.turn // 2 % len(rest)]
 
+    @property
+    def leash_ms(self) -> int | None:
+        """How long the dial under way may hold up others; None when it may as long as it likes."""
+        if self.dial is None or self.configured or self.name is None:
+            return None
+        if self.proven:
+            return None if self.dial_address == self.addresses[0] else LEASH_MS
+        return LEASH_MS << min(self.given_up, 3)
+
     def learn(self, address: Address, first: bool = False) -> None:
         """Add an address; `first` when a link was up there."""
         if address in self.addresses:
             if not first:
                 return
             self.addresses.remove(address)
+        elif not first:
+            # A host has one node of a name: its new port goes to the place of the former one.
+            for at, other in enumerate(self.addresses):
+                if other.host == address.host and (at or not self.proven):
+                    self.addresses[at] = address
+                    return
         self.addresses.insert(0 if first else len(self.addresses), address)
         if len(self.addresses) > MAX_ADDRESSES:
             del self.addresses[-1 if first else 1]  # a hint never drives out the best
@@ -72,6 +93,7 @@ class Contacts:
         self._named: dict[NodeName, Contact] = {}
         self._configured: dict[Address, Contact] = {}
         self._dials: dict[int, Contact] = {}
+        self._given_up: list[int] = []  # dials of names that had to go
         self._last_link = 0
         self._sweep_ms = 0  # no contact can be due to be forgotten before
 
@@ -79,8 +101,7 @@ class Contacts:
         """A beacon says that this node is there; dial it now unless that was done just now."""
         contact = self._named.get(name)
         if contact is None:
-            if not self._has_room():
-                return
+            self._make_room()
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
         contact.seen_ms = now_ms
         known = address in contact.addresses
@@ -92,9 +113,11 @@ class Contacts:
         """A member says that this node is there; its word is as good as the node's own."""
         contact = self._named.get(name)
         if contact is None:
+            if len(self._named) >= MAX_TOLD:
+                return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        contact.learn(address, first=not contact.proven)  # better than any hint
         contact.proven = True
-        contact.learn(address)
 
     def configure(self, addresses: tuple[Address, ...], now_ms: int) -> None:
         """Take these as the configured ones: each is dialled until its node is linked."""
@@ -110,7 +133,7 @@ class Contacts:
         """A link with this node is up; `at` is where it can be dialled, when known."""
         contact = self._named.setdefault(name, Contact(name, listed, 0))
         contact.proven = True
-        contact.backoff_ms = 0
+        contact.backoff_ms = contact.given_up = 0
         if at is not None:
             contact.learn(at, first=True)
         dialled = self._dials.pop(link, None)
@@ -170,16 +193,26 @@ class Contacts:
 
     def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
         """Begin the dials that are due; return them as (new link id, address)."""
-        begun: list[tuple[int, Address]] = []
         due = [c for c in self._idle(linked) if c.next_ms <= now_ms]
-        unproven = self._unproven_dials() if due else 0
-        for contact in due:
-            if contact.unproven:
-                if unproven >= MAX_UNPROVEN_DIALS:
-                    continue
-                unproven += 1
-            begun.append(self.dial(contact, now_ms))
-        return begun
+        hints = [c for c in due if c.unproven]
+        if hints:  # those never dialled first, of them the newest
+            hints = sorted(reversed(hints), key=lambda c: c.began_ms)
+            hints = hints[: max(0, MAX_UNPROVEN_DIALS - self._unproven_dials())]
+        return [self.dial(c, now_ms) for c in (*(c for c in due if not c.unproven), *hints)]
+
+    def give_up(self, linked: Container[NodeName], now_ms: int) -> list[int]:
+        """Forget the dials that have held up others for too long; return their link ids."""
+        given_up, self._given_up = self._given_up, []
+        for at_ms, contact in self._leashed(linked):
+            if at_ms <= now_ms and contact.dial is not None:
+                given_up.append(contact.dial)
+                del self._dials[contact.dial]
+                contact.dial = None
+                contact.given_up += 1
+                # Without another address it is its turn again when the others have had theirs.
+                alone = len(contact.addresses) == 1
+                contact.next_ms = now_ms + (self._jitter(REDIAL_MS) if alone else 0)
+        return given_up
 
     def dial(self, contact: Contact, now_ms: int) -> tuple[int, Address]:
         """Begin a dial of this contact and return (link id, address)."""
@@ -190,16 +223,20 @@ class Contacts:
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address
 
-    def is_dialling(self, link: int) -> bool:
-        """Return whether this id is a dial under way."""
-        return link in self._dials
+    def expected(self, link: int) -> NodeName | None:
+        """Return who alone may answer that dial; None where an administrator gave the address."""
+        contact = self._dials[link]
+        return None if contact.configured else contact.name
 
     def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
         idle = self._idle(linked)
         if idle and self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
             idle = [c for c in idle if not c.unproven]
-        return min([c.next_ms for c in idle], default=None)
+        times = [c.next_ms for c in idle]
+        if self._dials:
+            times += [at_ms for at_ms, _ in self._leashed(linked)]
+        return min(times, default=None)
 
     def forget_strangers(self, linked: Container[NodeName], now_ms: int) -> list[NodeName]:
         """Drop silent contacts that never proved themselves, and unlisted ones long gone; return
@@ -243,11 +280,35 @@ class Contacts:
         known = self._named.get(contact.name) if contact.name else None
         return known is None or known is contact or contact.addresses[0] not in known.addresses
 
+    def _unproven(self) -> list[Contact]:
+        return [c for c in self._named.values() if not c.proven]
+
     def _unproven_dials(self) -> int:
         return sum([c.unproven for c in self._dials.values()])
 
-    def _has_room(self) -> bool:
-        return sum(not c.proven for c in self._named.values()) < MAX_UNPROVEN
+    def _leashed(self, linked: Container[NodeName]) -> list[tuple[int, Contact]]:
+        """Return the dials that hold up others, and until when each may."""
+        crowded = len(self._unproven()) > MAX_UNPROVEN_DIALS
+        found = []
+        for contact in self._dials.values():
+            leash_ms = contact.leash_ms
+            if leash_ms is not None:
+                full = crowded and contact.unproven
+                if full or len(contact.addresses) > 1 or contact.name in linked:
+                    found.append((contact.began_ms + leash_ms, contact))
+        return found
+
+    def _make_room(self) -> None:
+        """The newest hint is always taken, and the oldest name goes: a stranger that invents names
+        keeps nobody out."""
+        unproven = self._unproven()
+        if len(unproven) >= MAX_UNPROVEN:
+            oldest = unproven[0]
+            assert oldest.name is not None
+            del self._named[oldest.name]
+            if oldest.dial is not None:
+                del self._dials[oldest.dial]
+                self._given_up.append(oldest.dial)
 
     def _jitter(self, wait_ms: int) -> int:
         # Knuth's LCG (The Art of Computer Programming 3.3.4): the core draws no random numbers,

@@ -188,8 +188,8 @@ class Membership:
         self, id: int, name: NodeName | None, at: Address | None, now_ms: int
     ) -> None:
         # Nothing that a stranger claims may fill the log: each name is said once, the first few
-        # names, and those that claim none or ours once in a while.
-        if name is None or name == self.me:
+        # names, and those that claim none, ours or that of a peer once in a while.
+        if name is None or name == self.me or name in self.links:
             last_ms = self._unnamed_refusal_ms
             if last_ms is not None and now_ms - last_ms < REFUSAL_MS:
                 return
@@ -247,7 +247,8 @@ class Membership:
         own = [Member(link.name, hello.addresses)]
         for member in (*own, *hello.members):
             for address in member.addresses:
-                usable = not address.is_loopback or link.address.is_loopback
+                usable = address.is_numeric
+                usable &= not address.is_loopback or link.address.is_loopback
                 if member.name != self.me and usable and not address.is_link_local:
                     listed = self.listed(member.name)
                     self.contacts.told(member.name, address, listed, now_ms)
@@ -299,7 +300,7 @@ class Membership:
 
     def stalled(self, now_ms: int) -> None:
         """This node itself was not running: hear the others before judging their silence."""
-        for link in (*self.links.values(), *self._newcomers.values()):
+        for link in self._all():
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
     def settle(self, now_ms: int) -> bool:
@@ -307,17 +308,21 @@ class Membership:
         whether a link, a Hello, our addresses or our settings are new."""
         silent_ms = now_ms - self.settings.tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
-        for newcomer in [n for n in self._newcomers.values() if n.alive_ms <= silent_ms]:
-            del self._newcomers[newcomer.id]
-            self.emit(Close(newcomer.id))
+        for waiting in (self._newcomers, self._namesakes):
+            for silent in [n for n in waiting.values() if n.alive_ms <= silent_ms]:
+                del waiting[silent.id]
+                self.emit(Close(silent.id))
         for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
+        for id in self.contacts.give_up(self.links, now_ms):
+            self.look.handshake_ended(id)
+            self.emit(Close(id))
         for id, address in self.contacts.due(self.links, now_ms):
             self.look.handshake_began(id, now_ms)
-            self.emit(Dial(id, address))
+            self.emit(Dial(id, address, self.contacts.expected(id)))
         everyone = (*self.links.values(), *self._newcomers.values())
         tellable = (self.addresses, self.settings, [(k.id, k.leaving, k.hello) for k in everyone])
         news = tellable != self._told
@@ -356,6 +361,9 @@ class Membership:
                 if addresses:
                     yield Member(name, addresses[:MAX_ADDRESSES])
 
+    def _all(self) -> Iterator[Link]:
+        yield from (*self.links.values(), *self._newcomers.values(), *self._namesakes.values())
+
     def dial(self, address: Address, now_ms: int) -> int:
         """Dial once, on request; return the link id."""
         contact = Contact(None, False, now_ms, [address], proven=True)
@@ -366,7 +374,6 @@ class Membership:
     def deadlines(self) -> list[int]:
         """Return each time at which settle has something to do."""
         tick_time_ms = self.settings.tick_time_ms
-        everyone = (*self.links.values(), *self._newcomers.values())
-        times = [link.alive_ms + tick_time_ms for link in everyone]
+        times = [link.alive_ms + tick_time_ms for link in self._all()]
         dial_ms = self.contacts.deadline(self.links)
         return times if dial_ms is None else [*times, dial_ms]

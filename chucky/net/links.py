@@ -39,9 +39,9 @@ READ_BYTES = 16 * 1024
 MAX_WRITE_BUFFER = 4 * MAX_LINK_FRAME
 # How long a closed link may take to get rid of what was sent before.
 LINGER_MS = 1000
-# One line per source in this time, and at most so many sources remembered: 26 lines a second.
+# One line per source in this time, and of so many sources: 3 lines a second, whoever invents them.
 COMPLAINT_MS = 10_000
-MAX_COMPLAINTS = 256
+MAX_COMPLAINTS = 32
 
 
 class LinkHandler(Protocol):
@@ -98,9 +98,11 @@ class Links:
         )
         return int(sock.getsockname()[1])
 
-    def dial(self, link: int, address: Address) -> None:
-        """Connect and shake hands; link_up or link_down of this id follows."""
-        self._dials[link] = asyncio.get_running_loop().create_task(self._dial(link, address))
+    def dial(self, link: int, address: Address, expected: NodeName | None = None) -> None:
+        """Connect and shake hands, with a node of the expected name if there is one; link_up or
+        link_down of this id follows."""
+        dialling = self._dial(link, address, expected)
+        self._dials[link] = asyncio.get_running_loop().create_task(dialling)
 
     def send(self, link: int, message: Message) -> None:
         """Send over a link that is up; an id that is not is ignored. Raises LocalProtocolError for
@@ -128,7 +130,7 @@ class Links:
         gone = (connection.gone for connection in self._open)
         await asyncio.gather(*dials, *gone, return_exceptions=True)
 
-    async def _dial(self, link: int, address: Address) -> None:
+    async def _dial(self, link: int, address: Address, expected: NodeName | None) -> None:
         connected = await self._dialer.connect(address)
         if isinstance(connected, str):
             del self._dials[link]
@@ -136,7 +138,7 @@ class Links:
             return
         sock, peer = connected
         await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(self, link, peer), sock=sock
+            lambda: _Connection(self, link, peer, expected), sock=sock
         )
 
     # What follows is for _Connection.
@@ -198,7 +200,13 @@ class Links:
 class _Connection(asyncio.BufferedProtocol):
     """One socket: the handshake, then messages, then maybe a while of getting rid of the rest."""
 
-    def __init__(self, links: Links, link: int = 0, address: Address | None = None) -> None:
+    def __init__(
+        self,
+        links: Links,
+        link: int = 0,
+        address: Address | None = None,
+        expected: NodeName | None = None,
+    ) -> None:
         """`link` and `address` are those of a dial; one that was accepted has none yet."""
         self._links = links
         self._link = link
@@ -207,7 +215,11 @@ class _Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         identity, nonce = links.identity, secrets.token_bytes(NONCE_BYTES)
-        self._handshake = (Initiator if self._dialled else Acceptor)(identity, links.key, nonce)
+        self._handshake: Initiator | Acceptor
+        if self._dialled:
+            self._handshake = Initiator(identity, links.key, nonce, expected)
+        else:
+            self._handshake = Acceptor(identity, links.key, nonce)
         self._reader = FrameReader(MAX_LINK_FRAME)
         self._chunk = bytearray(READ_BYTES)
         self._sealer: Sealer | None = None
@@ -296,7 +308,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._timer.cancel()
         self._timer = self._loop.call_later(LINGER_MS / 1000, self._transport.abort)
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has reset it, and the loop is about to say so
+                self._transport.abort()
 
     def end(self, why: str) -> None:
         """Close at once; link_down follows, unless the id was closed before."""

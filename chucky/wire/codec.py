@@ -183,9 +183,9 @@ def _str(limit: int) -> tuple[Writer, Reader]:
 
 
 # Names and what ownerships consist of come again and again: a Status goes to every peer, and tells
-# what the last one did. 256 is four times a full cluster; what came over the wire is at most 256
-# times the few hundred bytes that one of them can have, in each cache.
-_CACHED = 4 * MAX_NODES
+# what the last one did. 256 is four times a full cluster, and of the bytes that came only the short
+# are kept: a Sign has at most 691, and what a newer version makes longer costs time, not memory.
+_CACHED, _CACHED_BYTES = 4 * MAX_NODES, 1024
 
 
 @lru_cache(maxsize=_CACHED)
@@ -273,12 +273,11 @@ def _each(parts: list[tuple[Writer, Reader]]) -> tuple[Writer, Reader]:
 
 def _nested(kind: type[Any]) -> tuple[Writer, Reader]:
     body = Body(kind)
-    encode_body, decode_body = body.encode, body.decode
-    if kind not in (Member, Address):  # as long as the sender likes, and rare
-        encode_body, decode_body = map(lru_cache(maxsize=_CACHED), (encode_body, decode_body))
+    encode_body, decode_short = map(lru_cache(maxsize=_CACHED), (body.encode, body.decode))
+    short = 0 if kind in (Member, Address) else _CACHED_BYTES  # those are rare
 
     def write(value: Any, out: bytearray) -> None:
-        inner = encode_body(value)
+        inner = (encode_body if short else body.encode)(value)
         _write_int(len(inner), out)
         out += inner
 
@@ -287,7 +286,7 @@ def _nested(kind: type[Any]) -> tuple[Writer, Reader]:
         end = at + size
         if end > len(data):
             raise BadMessage(f"{kind.__name__} is cut short")
-        return decode_body(data[at:end]), end
+        return (decode_short if size <= short else body.decode)(data[at:end]), end
 
     return write, read
 

@@ -159,9 +159,15 @@ class _Handshake:
 
 
 class Initiator(_Handshake):
-    """The end that dialled."""
+    """The end that dialled; when it expects somebody, it proves itself to no other."""
 
     _role, _peer_role = b"initiator", b"acceptor"
+
+    def __init__(
+        self, identity: Identity, key: bytes, nonce: bytes, expected: NodeName | None = None
+    ) -> None:
+        super().__init__(identity, key, nonce)
+        self._expected = expected
 
     def begin(self) -> bytes:
         """Return the first bytes to send."""
@@ -171,6 +177,8 @@ class Initiator(_Handshake):
     def _challenged(self, payload: bytes) -> bytes:
         introduction = self._body(_CHALLENGE, payload)
         self._meet(introduction)
+        if self._expected not in (None, self.peer):  # who is there may only pass it on to that one
+            raise BadMessage(f"{self.peer} answers, want {self._expected}")
         self._transcript = frame(self._introduction) + frame(introduction)
         self._step = self._acknowledged
         return frame(_PROOF + self._prove())

@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+from chucky.names import NodeName
 from tests.lan.bed import HOST, Bed, Config, Daemon, merged, now_ms, throughout, until
 from tests.lan.cluster import loopback
+from tests.lan.stranger import Between
 
 
 def alone(bed: Bed, *configs: Config) -> Daemon:
@@ -279,6 +281,24 @@ def test_a_client_that_does_not_read_or_stop_gets_its_fact_and_is_left(bed: Bed)
         with pytest.raises(OSError, match="reset|[Bb]roken pipe"):
             while time.monotonic() < end:
                 client.sendall(b"x" * 1000)
+
+
+@pytest.mark.parametrize(("dials", "other"), ["ab", "ba"])
+def test_a_stranger_cannot_put_itself_between_two_nodes(bed: Bed, dials: str, other: str) -> None:
+    # A UDP port each, so that a datagram reaches the one that it is for.
+    cluster = loopback(bed, labels="ab", each=lambda _: {"discovery": {"port": bed.ports()[10]}})
+    cluster.form("ab")
+    one = cluster[dials]
+    stranger = Between(cluster[other].link_port)
+    bed.at_end(stranger.close)
+    beacons_port = one.config["discovery"]["port"]
+    for number in range(5):
+        stranger.claim(NodeName("x", f"h{number}"), beacons_port)
+        until(lambda: stranger.dialled > number, "the beacon is believed so far")
+    throughout(500, lambda: one.alive and not stranger.proofs, "no handshake goes through it")
+    for daemon in (one, cluster[other]):
+        assert not daemon.log.find("is down", cluster.eye.since_ms)
+    assert cluster.eye.owners() == ["a"]
 
 
 # -- limits of the system

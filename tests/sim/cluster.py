@@ -354,8 +354,8 @@ class Cluster:
                 self.links.send(host, link, message)
             case ac.Announce(asks, to):
                 self.lan.announce(host, asks, to)
-            case ac.Dial(link, address):
-                self.links.dial(host, link, address)
+            case ac.Dial(link, address, expected):
+                self.links.dial(host, link, address, expected)
             case ac.Close(link):
                 if link in host.ends:
                     self._lost(host, link)

@@ -53,7 +53,7 @@ class End:
 
     __slots__ = (
         "host", "incarnation", "link", "at", "peer", "path", "queue", "last_us", "stalled_us",
-        "address", "claimed",
+        "address", "claimed", "expected",
     )  # fmt: skip
 
     def __init__(self, host: "Host", link: int, address: Address, path: Path) -> None:
@@ -68,6 +68,7 @@ class End:
         self.stalled_us: int | None = None
         self.address = address
         self.claimed: NodeName | None = None
+        self.expected: NodeName | None = None
 
 
 class Links:
@@ -186,7 +187,9 @@ class Links:
 
     # Links.
 
-    def dial(self, host: "Host", link: int, address: Address) -> None:
+    def dial(
+        self, host: "Host", link: int, address: Address, expected: NodeName | None = None
+    ) -> None:
         """Connect and shake hands, as net/links.py does."""
         target = next((h for h in self.lan.hosts if h.address.host == address.host), None)
         if target is None or target is host:
@@ -202,6 +205,7 @@ class Links:
             self.time.after(took_us, self._fails, end, why)
             return
         end = End(host, link, address, self.lan.path(host, target))
+        end.expected = expected
         host.ends[link] = end
         self.time.after(CONNECT_US, self._fails, end, Ended.UNREACHED)
         knocks = self._stranger_knocked if target.stranger else self._knocked
@@ -284,7 +288,11 @@ class Links:
             self._reply(end, Seg.CHALLENGE)
         elif seg is Seg.CHALLENGE:
             end.claimed = peer.host.name
-            self._reply(end, Seg.PROOF)
+            if end.expected in (None, end.claimed):
+                self._reply(end, Seg.PROOF)
+            else:
+                self._reset(end)
+                self._ends(end, Ended.PROTOCOL)
         elif seg is Seg.REFUSAL:
             self._ends(end, Ended.COOKIE)
         elif seg is Seg.PROOF and end.host.cookie != peer.host.cookie:

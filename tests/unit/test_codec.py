@@ -1,6 +1,7 @@
 """Messages survive the wire, strangers' bytes do no harm, and the bytes stay what they are."""
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,6 +233,19 @@ def test_the_biggest_messages_fit_into_a_frame() -> None:
         data = codec.encode(message)
         assert codec.decode(data) == message
         framing.frame(framing.Sealer(b"k").seal(data))
+
+
+def test_what_a_peer_appends_without_end_is_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            epoch = codec.Body(Epoch).encode(Epoch(number, A)) + bytes(60_000)
+            nested = b"\xf9" + len(epoch).to_bytes(2, "big") + epoch
+            answer = codec.decode(b"\x06\x01\x01" + nested + b"\x00")
+            assert answer == Answer(1, Epoch(number, A), ())
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_goodbye_may_name_every_missing_node() -> None:

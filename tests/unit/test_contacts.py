@@ -4,7 +4,9 @@ import pytest
 
 from chucky.core.contacts import (
     BACKOFF_LIMIT_MS,
+    LEASH_MS,
     MAX_ADDRESSES,
+    MAX_TOLD,
     MAX_UNPROVEN,
     MAX_UNPROVEN_DIALS,
     NOBODY_THERE_MS,
@@ -42,7 +44,8 @@ def test_beacons_cost_few_contacts_and_few_dials() -> None:
     assert len(known.names()) == MAX_UNPROVEN
     assert len(list(known.due(set(), 0))) == MAX_UNPROVEN_DIALS
     assert list(known.due(set(), 0)) == []
-    assert known.deadline(set()) is None  # the end of a dial is an event
+    assert known.deadline(set()) == LEASH_MS
+    assert set(known.names()) == {NodeName(f"n{n}", "h") for n in range(10_000)[-MAX_UNPROVEN:]}
 
 
 def test_beacons_of_one_name_cost_few_addresses_and_never_the_best() -> None:
@@ -236,6 +239,111 @@ def test_a_node_that_refuses_at_each_of_its_addresses_is_left_alone() -> None:
         known.ended(link, Ended.COOKIE, now_ms)
         now_ms += wait_ms(known, now_ms)
     assert dials <= 10
+
+
+def dialled_within(known: Contacts, wanted: Address, limit_ms: int, now_ms: int = 0) -> int:
+    """Whom it dials lets it in and says nothing; return when it dials the wanted address."""
+    while now_ms <= limit_ms:
+        known.give_up(set(), now_ms)
+        if wanted in [address for _, address in known.due(set(), now_ms)]:
+            return now_ms
+        due_ms = known.deadline(set())
+        assert due_ms is not None and due_ms > now_ms
+        now_ms = due_ms
+    raise AssertionError("not dialled in time")
+
+
+def test_a_stranger_that_claims_a_name_and_says_nothing_does_not_hold_its_node_up() -> None:
+    known = contacts()
+    known.hint(A, at(7), True, 0)  # the stranger was first
+    assert dialled_within(known, at(7), 0) == 0
+    known.hint(A, AT, True, 1)
+    for port in range(100):  # it claims that a is at each of its ports
+        known.hint(A, Address(at(7).host, port), True, 1)
+    assert dialled_within(known, AT, LEASH_MS, 1) <= LEASH_MS
+
+
+def test_a_stranger_that_says_nothing_gives_the_best_address_back_soon() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.ended(link, Ended.UNREACHED, 1)  # cut off at this moment
+    assert dialled_within(known, AT, 500, 1) <= REDIAL_MS * 12 // 10 + LEASH_MS
+
+
+def test_strangers_that_say_nothing_do_not_hold_up_a_node_that_is_new() -> None:
+    known, now_ms = contacts(), 0
+    for number in range(MAX_UNPROVEN):
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, now_ms)
+    assert len(known.due(set(), now_ms)) == MAX_UNPROVEN_DIALS
+    known.hint(A, AT, True, 1)
+    assert dialled_within(known, AT, LEASH_MS, 1) <= LEASH_MS
+
+
+def test_a_dial_that_new_hints_crowd_out_does_not_make_the_caller_spin() -> None:
+    known = contacts()
+    known.hint(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    for number in range(MAX_UNPROVEN_DIALS):  # after a sleep
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 5000)
+    assert known.give_up(set(), 5000) == [link]
+    assert len(known.due(set(), 5000)) == MAX_UNPROVEN_DIALS
+    assert known.deadline(set()) == 5000 + LEASH_MS
+
+
+def test_who_needs_longer_for_a_handshake_gets_it() -> None:
+    known, now_ms, longest_ms = contacts(), 0, 0
+    known.hint(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    for _ in range(10):
+        known.give_up(set(), now_ms)
+        known.due(set(), now_ms)
+        due_ms = known.deadline(set())
+        assert due_ms is not None
+        longest_ms = max(longest_ms, due_ms - now_ms)
+        now_ms = due_ms
+    assert longest_ms == 8 * LEASH_MS
+
+
+def test_a_dial_that_a_hint_led_to_ends_when_its_node_is_linked() -> None:
+    known = contacts()
+    known.hint(A, at(7), True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(-1, A, True, AT)
+    assert known.deadline({A}) == LEASH_MS
+    assert known.give_up({A}, LEASH_MS - 1) == [] and known.give_up({A}, LEASH_MS) == [link]
+
+
+def test_a_place_at_the_table_that_is_lost_ends_the_dial() -> None:
+    known = contacts()
+    known.hint(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    for number in range(MAX_UNPROVEN):
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 1)
+    assert A not in known.names() and known.give_up(set(), 1) == [link]
+
+
+def test_what_a_member_tells_is_better_than_a_hint() -> None:
+    known = contacts()
+    known.hint(A, at(7), True, 0)
+    known.told(A, AT, True, 0)
+    assert known.addresses(A) == (AT, at(7))
+
+
+def test_members_cannot_tell_of_nodes_without_end() -> None:
+    known = contacts()
+    for number in range(10_000):
+        known.told(NodeName(f"n{number}", "h"), at(number), True, 0)
+    assert len(known.names()) == MAX_TOLD
+
+
+def test_only_where_an_administrator_sent_it_a_dial_takes_whom_it_finds() -> None:
+    known = contacts()
+    known.configure((AT,), 0)
+    known.hint(A, at(7), True, 0)
+    expected = {address: known.expected(link) for link, address in known.due(set(), 0)}
+    assert expected == {AT: None, at(7): A}
 
 
 def test_a_node_that_left_is_dialled_when_its_beacon_says_that_it_is_back() -> None:

@@ -57,6 +57,16 @@ def test_one_cookie() -> None:
         i_opener.open(i_sealer.seal(b"three"))
 
 
+def test_an_initiator_proves_itself_to_nobody_but_whom_it_expects() -> None:
+    for expected in (A[0], C[0]):
+        i, a = Initiator(A, KEY, b"i" * 16, expected), acceptor()
+        with pytest.raises(BadMessage, match="b@manticore answers, want"):
+            i.receive(a.receive(i.begin()))
+    i, a = Initiator(A, KEY, b"i" * 16, B[0]), acceptor()
+    i.receive(a.receive(i.receive(a.receive(i.begin()))))
+    assert i.done
+
+
 def test_the_cookie_and_its_key_never_travel() -> None:
     assert not any(KEY in each for each in exchange())
 

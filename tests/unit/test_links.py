@@ -438,6 +438,22 @@ def test_an_abrupt_end_is_closed() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("end", ["close", "stop"])
+def test_a_link_that_was_reset_just_now_can_be_closed(end: str) -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            with connect(b.home) as sock:
+                await shake_hands(sock)
+                link = (await b.until("up"))[0]
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+            if end == "close":  # in the same turn of the loop: the node has not seen the reset
+                b.close(link)
+            await b.links.stop()
+            assert b.of("down") == []
+
+    run(scenario)
+
+
 def test_who_does_not_read_is_closed() -> None:
     async def scenario() -> None:
         async with node(B) as b:

@@ -9,7 +9,7 @@ from chucky.core.events import Ended
 from chucky.core.link import Link
 from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Membership
 from chucky.core.startup import Look
-from chucky.messages import Beacon, Hello, NameTaken, Status
+from chucky.messages import Beacon, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 from tests.sim.cluster import Cluster
@@ -249,6 +249,14 @@ def test_of_two_of_one_name_started_at_once_the_lower_incarnation_stays() -> Non
         assert (a.taken == []) is first
 
 
+def test_one_of_our_name_that_says_nothing_is_closed() -> None:
+    a = End(A, incarnation=99)
+    a.up(-1, A, incarnation=1)
+    assert min(a.members.deadlines()) == TICK_TIME_MS
+    a.members.settle(TICK_TIME_MS)
+    assert a.closed == [-1] and a.taken == [] and a.members.deadlines() == []
+
+
 def test_a_dial_that_reached_this_node_is_closed() -> None:
     a = End(A)
     a.up(1, A)
@@ -323,6 +331,25 @@ def test_a_stranger_s_hint_is_not_passed_on() -> None:
         a.members.beacon(Beacon(B, 77 + i, 4041), hint, 0)
         a.members.settle(0)
     assert not [x for x in a.out if isinstance(x, ac.Send)]
+
+
+def test_a_stranger_that_claims_the_name_of_a_peer_does_not_make_it_a_refused_one() -> None:
+    b = End(B)
+    b.up(-1, A)
+    b.members.link_down(-2, Ended.COOKIE, A, at(name("x")), 0)
+    assert not b.members.refused
+    said = [x.sentence for x in b.out if isinstance(x, ac.Report)]
+    assert said[1:] == ["** Connection attempt from disallowed node a@h **"]
+
+
+@pytest.mark.parametrize("host", ["example.org", "\x1b[2J", "", "a\0b", "cafe", "ä.1"])
+def test_what_a_member_tells_is_dialled_only_where_it_is_an_address(host: str) -> None:
+    b = End(B)
+    b.up(-1, A)
+    there = (Address(host, 4041), Address("fd00::2", 4041), Address("10.0.0.9", 4041))
+    b.members.hello(-1, Hello("1", 0, 4041, there, (), (Member(name("c"), there),)), 0)
+    assert b.members.contacts.addresses(A) == (at(A), *there[1:])
+    assert b.members.contacts.addresses(name("c")) == there[1:]
 
 
 @pytest.mark.parametrize("claimed", [A, None])
