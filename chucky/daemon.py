@@ -76,6 +76,7 @@ class Daemon:
         path = os.path.join(options.runtime_dir, options.instance, f"{options.instance}.sock")
         self._control = ControlServer(path, self._answer)
         self._node: Node
+        self._way: Route = Nobody()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = asyncio.Lock()
 
@@ -150,6 +151,7 @@ class Daemon:
     def _stepped(self) -> None:
         """Let everybody who reads the core see what it is now."""
         found = self._found = self._node.route
+        self._way = _way(found.epoch, found.serve_until_ms, found.relay)
         owned = (found.owner, found.epoch)
         if owned != self._since[0]:
             self._since = (owned, time.time())
@@ -229,14 +231,11 @@ class Daemon:
         if self._settings.facts.standby == "closed":
             self._service.unbind()
 
-    def _pick(self) -> str:
+    def _pick(self) -> bytes:
         return self._book.pick()
 
     def _route(self) -> Route:
-        _, epoch, until_ms, relay, _ = self._found
-        if until_ms is not None and epoch is not None:
-            return Serve(epoch, until_ms)
-        return Nobody() if relay is None else Relay(relay)
+        return self._way
 
     # The network: callbacks to events.
 
@@ -365,6 +364,12 @@ class Daemon:
         self._connects[self._requests] = done
         self._step(ev.ConnectRequested(self._requests, addresses, name))
         return await done
+
+
+def _way(epoch: Epoch | None, until_ms: int | None, relay: int | None) -> Route:
+    if until_ms is not None and epoch is not None:
+        return Serve(epoch, until_ms)
+    return Nobody() if relay is None else Relay(relay)
 
 
 async def _run(options: Options) -> int:

@@ -24,7 +24,7 @@ def parse(text: str) -> tuple[str, ...]:
     facts = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip(" \t\r")
-        for character in line:
+        for character in () if line.isprintable() else line:  # that is so of nearly every one
             if unicodedata.category(character) in _CONTROLS:
                 raise FactsError(f"line {number}: got control character {character!r}, want text")
         size = len(line.encode())
@@ -68,12 +68,12 @@ class FactBook:
     """All the facts. `rng` is given, so that a seed repeats the picks."""
 
     def __init__(self, facts: tuple[str, ...], rng: random.Random) -> None:
-        self._facts = facts
-        self._rng = rng
+        self._lines = tuple(f"{fact}\n".encode() for fact in facts)
+        self._random = rng.random
 
-    def pick(self) -> str:
-        """Return one fact; each is as likely as any other."""
-        return self._rng.choice(self._facts)
+    def pick(self) -> bytes:
+        """Return one fact as it is sent, as a line; each is as likely as any other."""
+        return self._lines[int(self._random() * len(self._lines))]
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._lines)

@@ -45,7 +45,8 @@ class Node:
         self._deadline_ms: int | None = now_ms  # the first step is due at once
         self._started_ms = self._stepped_ms = now_ms
         self._next_tick_ms = now_ms + settings.node.tick_ms
-        self._next_announce_ms = now_ms + REDIAL_MS
+        self._heard_tick = False  # a peer's Status came in this step
+        self._next_announce_ms = self._announce_by_ms = now_ms + REDIAL_MS
         self._look = Look(settings.tick_time_ms)
         self._sync = Sync(settings, name, now_ms)
         d = settings.distributed
@@ -95,7 +96,7 @@ class Node:
         return self._deadline_ms
 
     def _deadlines(self, now_ms: int) -> list[int]:
-        times = [self._next_tick_ms, self._next_announce_ms, *self._members.deadlines()]
+        times = [self._next_tick_ms, self._announce_by_ms, *self._members.deadlines()]
         if self._look.goes_on:
             times.append(self._look.deadline())
         sync_ms = self._sync.deadline_ms
@@ -186,6 +187,7 @@ class Node:
             case Status():
                 link = self._members.status(id, message, now_ms)
                 if link is not None:
+                    self._heard_tick = True
                     self._hear(link, message, now_ms)
             case Hello():
                 self._members.hello(id, message, now_ms)
@@ -240,7 +242,7 @@ class Node:
             self._differences.compare(self._members.links.values(), self._settings)
         self._own.retry(now_ms)
         if now_ms >= self._next_announce_ms:
-            self._next_announce_ms = now_ms + self._announce_wait_ms()
+            self._announce_later(now_ms)
             self._emit(Announce(asks=False))
         looking = not self._look.over(now_ms)
         synced = self._sync.synced
@@ -255,14 +257,15 @@ class Node:
         if stopped:
             self._exit(0, "stopped")
 
-    def _announce_wait_ms(self) -> int:
+    def _announce_later(self, now_ms: int) -> None:
         """L5 is for nodes that never met, too: while a listed one is missing, call as often as
-        known ones are dialled."""
+        known ones are dialled. Else a beacon waits a little for a step that comes anyhow."""
         tiers = self._settings.distributed.nodes.tiers
         there = (self._me, *self._members.links)
         met = all(any(p.matches(n) for n in there) for tier in tiers for p in tier)
         interval_ms = self._settings.discovery.interval_ms
-        return interval_ms if met else min(interval_ms, REDIAL_MS)
+        self._next_announce_ms = now_ms + (interval_ms if met else min(interval_ms, REDIAL_MS))
+        self._announce_by_ms = self._next_announce_ms + (interval_ms // 4 if met else 0)
 
     def _formed(self) -> bool:
         """Whether a synced peer of the same digest is up: a cluster to join (rule 1)."""
@@ -317,7 +320,11 @@ class Node:
         backing = None if self._lease is None else self._lease.backing
         # Ages and ticks are no news: the last field of a Heard is an age, and of a Backing a tick.
         said = state, own.records.ends(), [h[:-1] for h in hears], claim, backing and backing[:-1]
-        due = now_ms >= self._next_tick_ms
+        # A tick goes out together with what woke this node, up to half a tick early, so that all
+        # nodes come to tick at one time, and each to wake up once for all (docs/decisions/0007).
+        early_ms = self._settings.node.tick_ms // 2 if self._heard_tick else 0
+        self._heard_tick = False
+        due = now_ms >= self._next_tick_ms - early_ms
         if not due and said == self._said and self._greeted.issuperset([k.id for k in links]):
             return
         if due:

@@ -1,10 +1,11 @@
 """The sockets of TCP 4040: listens, accepts in batches, keeps clients, delivers, lingers.
 
-It decides nothing: whoever connects goes to `on_clients`, whoever breaks the connection to
-`on_gone`, and `Client.answer` or `Client.refuse` ends the wait.
+It decides nothing: whoever connects gets what `choose` has for it, or goes to `on_clients` where
+that is nothing; whoever breaks the connection goes to `on_gone`, and `Client.answer` or
+`Client.refuse` ends the wait.
 
-All clients hang on one epoll, which is itself one reader of the event loop: that costs one system
-call for each client where loop.add_reader costs two and two Python objects.
+Who still waits or lingers after a moment hangs on one epoll, itself one reader of the event loop:
+that costs one system call for each client where loop.add_reader costs two and two objects.
 """
 
 import asyncio
@@ -34,9 +35,10 @@ LINGERING = 1024
 # Descriptors that clients leave to the rest of the node, or half of them all if those are few: 128
 # handshakes, 64 links and as many dials, 128 control clients, 16 look-ups, and 20 of our own.
 RESERVED = 512
-# A client that is answered at once is looked at after this. On a LAN it has closed by then, which
-# spares a system call and a wake-up. At 20,000 facts a second 100 of LINGERING wait for it.
+# A client that came is looked at after this. On a LAN it has its fact and has closed by then, which
+# spares two system calls and a wake-up. At 40,000 facts a second 200 wait for it.
 _SETTLE_MS = 5
+_UNSETTLED = 512
 # How long to leave the queue alone when there is no descriptor or memory for another socket.
 _EXHAUSTED_MS = 100
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -46,28 +48,28 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # not compiled in; switche
 _log = logging.getLogger(__name__)
 
 
+# MSG_MORE: the line leaves together with the end of the stream, as one packet.
+_WITH_THE_END = int(socket.MSG_DONTWAIT | socket.MSG_MORE)
+_DONTWAIT, _WRITES = int(socket.MSG_DONTWAIT), int(socket.SHUT_WR)
+_STREAM = int(socket.SOCK_STREAM)
+
+
 class Client:
-    """One connection on TCP 4040, from accept to close."""
+    """One connection on TCP 4040 that waits for its fact, or has it and has not closed yet."""
 
     __slots__ = ("_port", "connection", "ended")
 
-    def __init__(self, port: "FactPort", connection: socket.socket) -> None:
+    def __init__(self, port: "FactPort", connection: socket.SocketType) -> None:
         self._port = port
         self.connection = connection
         self.ended = False  # the client will send no more; it may well still read
 
-    def answer(self, fact: str) -> None:
+    def answer(self, line: bytes) -> None:
         """Deliver the fact and end the connection in good order."""
-        try:
-            # Never short: a fact is at most 1000 bytes, and the buffer of a connection on which
-            # nothing was sent has room for 4096 (net.ipv4.tcp_wmem).
-            # MSG_MORE: it leaves together with the end, as one packet.
-            self.connection.send(fact.encode() + b"\n", socket.MSG_DONTWAIT | socket.MSG_MORE)
-            self.connection.shutdown(socket.SHUT_WR)
-        except OSError:
+        if _deliver(self.connection, line):
+            self._port.linger(self)
+        else:
             self._port.drop(self)
-            return
-        self._port.linger(self)
 
     def refuse(self, why: str) -> None:
         """Close with nothing sent; the protocol has no place for `why`."""
@@ -82,28 +84,37 @@ class FactPort:
         listen: str,
         port: int,
         clock_ms: Callable[[], int],
+        choose: Callable[[], bytes | None],
         on_clients: Callable[[list[Client]], None],
         on_gone: Callable[[Client], None],
     ) -> None:
+        """`choose` is asked for each newcomer by itself: its line, or None when it has to wait."""
         self._listen = listen
         self._port = port
         self._clock_ms = clock_ms
+        self._choose = choose
         self._on_clients = on_clients
         self._on_gone = on_gone
         self._listener: socket.socket | None = None
         self._exhausted = False
         self._epoll: select.epoll | None = None
         self._scratch = bytearray(_READ_BYTES)
-        self._clients: dict[int, Client] = {}  # by descriptor: all that are open
+        self._answered: list[socket.SocketType] = []  # at once, and not looked at since
+        self._clients: dict[int, Client] = {}  # by descriptor: all others that are open
         self._lingering: dict[Client, int] = {}  # until when, in that order
         self._sweeper: asyncio.TimerHandle | None = None
-        self._answered: list[Client] = []  # at once, and not watched yet
+        self._fresh: list[Client] = []  # not watched yet
         self._settler: asyncio.TimerHandle | None = None
 
     @property
     def number(self) -> int | None:
         """The TCP port while bound, else None."""
         return None if self._listener is None else int(self._listener.getsockname()[1])
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._clients) + len(self._answered)
 
     def bind(self) -> None:
         """Listen, if not yet. Raises ChuckyError that names the port."""
@@ -140,11 +151,14 @@ class FactPort:
         self.unbind()
         for client in tuple(self._clients.values()):
             self.drop(client)
+        for connection in self._answered:
+            connection.close()
         for timer in (self._sweeper, self._settler):
             if timer is not None:
                 timer.cancel()
         self._sweeper = self._settler = None
         self._answered.clear()
+        self._fresh.clear()
         if self._epoll is not None:
             asyncio.get_running_loop().remove_reader(self._epoll)
             self._epoll.close()
@@ -173,14 +187,17 @@ class FactPort:
 
     def _accept(self, listener: socket.socket) -> int:
         """Take up to ACCEPT_BATCH connections from the queue; return how many."""
-        assert self._epoll is not None
-        clients = []
-        most = _most_clients()
+        # What socket.accept() does before and after this call, and IntEnums as arguments, take as
+        # long as all that Python does for a connection here.
+        accept = listener._accept  # type: ignore[attr-defined]
+        family, room = int(listener.family), _most_clients() - self.open
+        waiting: list[Client] = []
+        taken = 0
         for _ in range(ACCEPT_BATCH):
             try:
-                if len(self._clients) >= most:
+                if taken >= room:
                     raise OSError(errno.EMFILE, "the other descriptors are for the links")
-                connection, _address = listener.accept()
+                descriptor, _address = accept()
             except BlockingIOError:
                 self._exhausted = False
                 break
@@ -189,34 +206,51 @@ class FactPort:
                     self._rest(listener, error)
                     break
                 continue  # that connection died in the queue (accept(2), error handling)
-            client = Client(self, connection)
-            self._clients[connection.fileno()] = client
-            clients.append(client)
-        if clients:
-            self._on_clients(clients)
-            self._answered += [client for client in clients if client in self._lingering]
-            for client in clients:
-                if client not in self._lingering:
-                    self._watch(client)
-        if self._answered and self._settler is None:
+            taken += 1
+            connection = socket.SocketType(family, _STREAM, 0, descriptor)
+            line = self._choose()
+            if line is None:
+                client = self._clients[descriptor] = Client(self, connection)
+                waiting.append(client)
+            elif _deliver(connection, line):
+                self._answered.append(connection)
+            else:
+                connection.close()
+        if waiting:
+            self._fresh += waiting
+            self._on_clients(waiting)
+        if len(self._answered) >= _UNSETTLED:
+            self._settle()
+        elif (self._answered or self._fresh) and self._settler is None:
             loop = asyncio.get_running_loop()
             self._settler = loop.call_later(_SETTLE_MS / 1000, self._settle)
-        return len(clients)
+        return taken
 
     def _settle(self) -> None:
-        """Close whom an answer at once has satisfied, and watch who has not closed yet."""
-        self._settler = None
+        """Close those who have their fact and closed, and watch everyone else who came lately."""
+        if self._settler is not None:
+            self._settler.cancel()
+            self._settler = None
         answered, self._answered = self._answered, []
-        for client in answered:
-            if client in self._lingering:
-                self._read(client, 0)
+        for connection in answered:
+            if _ended(connection, self._scratch):
+                connection.close()
+            else:
+                client = self._clients[connection.fileno()] = Client(self, connection)
+                self.linger(client)
+                self._watch(client)
+        fresh, self._fresh = self._fresh, []
+        for client in fresh:
+            if client in self._lingering and _ended(client.connection, self._scratch):
+                self.drop(client)
+            else:
                 self._watch(client)
 
     def _watch(self, client: Client) -> None:
         """Have the loop say when the client sends something or closes, if it is still open."""
         assert self._epoll is not None
         if client.connection.fileno() >= 0:
-            self._epoll.register(client.connection, select.EPOLLIN)
+            self._epoll.register(client.connection.fileno(), select.EPOLLIN)
 
     def _rest(self, listener: socket.socket, error: OSError) -> None:
         """Leave the queue alone for a while: it stays readable and the loop would spin."""
@@ -229,7 +263,7 @@ class FactPort:
                 "TCP port %d: cannot accept with %d connections open: %s; raise LimitNOFILE= or"
                 " lower [facts] max_connections",
                 self._port,
-                len(self._clients),
+                self.open,
                 error.strerror,
             )
 
@@ -247,17 +281,11 @@ class FactPort:
     def _read(self, client: Client, events: int) -> None:
         """Throw away what the client sent; notice its end."""
         assert self._epoll is not None
-        try:
-            ended = client.connection.recv_into(self._scratch, 0, socket.MSG_DONTWAIT) == 0
-            broken = False
-        except BlockingIOError:
-            return
-        except OSError:
-            ended = broken = True
+        ended = _ended(client.connection, self._scratch)
         if client in self._lingering:
             if ended:
                 self.drop(client)
-        elif broken or events & (select.EPOLLERR | select.EPOLLHUP):
+        elif events & (select.EPOLLERR | select.EPOLLHUP):
             # We have not shut our side, so HUP is no orderly end but a reset.
             self.drop(client)
             self._on_gone(client)
@@ -265,7 +293,7 @@ class FactPort:
             # A half-close (`echo | nc -N`): it still wants its fact. Its socket stays readable for
             # ever, so wait for a reset only, which epoll reports unasked.
             client.ended = True
-            self._epoll.modify(client.connection, 0)
+            self._epoll.modify(client.connection.fileno(), 0)
 
     def _sweep_in(self, delay_ms: int) -> None:
         loop = asyncio.get_running_loop()
@@ -280,6 +308,28 @@ class FactPort:
                 self._sweep_in(until_ms - now_ms)
                 return
             self.drop(client)
+
+
+def _deliver(connection: socket.SocketType, line: bytes) -> bool:
+    """Send the line and the end of the stream; return whether that went well."""
+    try:
+        # Never short: a fact is at most 1000 bytes, and the buffer of a connection on which nothing
+        # was sent has room for 4096 (net.ipv4.tcp_wmem).
+        connection.send(line, _WITH_THE_END)
+        connection.shutdown(_WRITES)
+    except OSError:
+        return False
+    return True
+
+
+def _ended(connection: socket.SocketType, scratch: bytearray) -> bool:
+    """Throw away what the client sent; return whether that was the end, good or bad."""
+    try:
+        return connection.recv_into(scratch, 0, _DONTWAIT) == 0
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _most_clients() -> int:

@@ -60,8 +60,8 @@ Route = Serve | Relay | Nobody
 class Waiter(Protocol):
     """Who waits for one fact; one of the two is called, once."""
 
-    def answer(self, fact: str) -> None:
-        """Take the fact."""
+    def answer(self, line: bytes) -> None:
+        """Take the fact, one line of UTF-8 with its newline."""
 
     def refuse(self, why: str) -> None:
         """There will be none; `why` is one sentence."""
@@ -79,8 +79,9 @@ class _Passed:
 class FactService:
     """Everything about one fact request; see the module's first lines.
 
-    `clock_ms` is the daemon's one clock. `pick` chooses a fact. `send` puts a message on a link and
-    neither blocks nor raises. Use it within a running asyncio loop.
+    `clock_ms` is the daemon's one clock. `pick` chooses a fact: one line of UTF-8 with its newline.
+    `send` puts a message on a link and neither blocks nor raises. Use it within a running asyncio
+    loop.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class FactService:
         hold_ms: int,
         clock_ms: Callable[[], int],
         route: Callable[[], Route],
-        pick: Callable[[], str],
+        pick: Callable[[], bytes],
         send: Callable[[int, Message], None],
     ) -> None:
         self._limit = settings.max_connections
@@ -98,7 +99,9 @@ class FactService:
         self._route = route
         self._pick = pick
         self._send = send
-        self._port = FactPort(settings.listen, settings.port, clock_ms, self._arrive, self._leave)
+        self._port = FactPort(
+            settings.listen, settings.port, clock_ms, self._newcomers, self._arrive, self._leave
+        )
         self._waiting: dict[Waiter, int] = {}  # until when, in that order: hold_ms is one for all
         self._held: dict[Waiter, None] = {}
         self._flights: dict[int, list[Waiter]] = {}  # by number of the Ask; all over one link:
@@ -143,10 +146,13 @@ class FactService:
 
     async def request(self) -> str:
         """Return one fact for somebody on this machine. Raises Unavailable within hold_ms."""
+        line = self._newcomers()
+        if line is not None:
+            return _fact(line)
         waiter = _Local(asyncio.get_running_loop().create_future())
         self._arrive([waiter])
         try:
-            return await waiter.future
+            return _fact(await waiter.future)
         finally:
             self._leave(waiter)
 
@@ -226,16 +232,19 @@ class FactService:
         while len(facts) < count and size < ANSWER_BYTES:
             if epoch is None or self._serving() != epoch:
                 break
-            facts.append(self._pick())
-            size += len(facts[-1].encode())
+            line = self._pick()
+            facts.append(_fact(line))
+            size += len(line)
         return tuple(facts), epoch
 
+    def _newcomers(self) -> bytes | None:
+        """Choose for somebody who comes now; None: it has to wait, as those before it do."""
+        return None if self._held or self._serving() is None else self._pick()
+
     def _arrive(self, waiters: Iterable[Waiter]) -> None:
+        """Let these wait."""
         until_ms = self._clock_ms() + self._hold_ms
         for waiter in waiters:
-            if not self._held and self._serving() is not None:
-                waiter.answer(self._pick())
-                continue
             if len(self._waiting) >= self._limit and self._serving() is not None:
                 self._dispatch()  # makes room
             if len(self._waiting) >= self._limit:
@@ -258,9 +267,9 @@ class FactService:
         self._leave(waiter)
         waiter.refuse(why)
 
-    def _answer(self, waiter: Waiter, fact: str) -> None:
+    def _answer(self, waiter: Waiter, line: bytes) -> None:
         self._leave(waiter)
-        waiter.answer(fact)
+        waiter.answer(line)
 
     def _dispatch(self) -> None:
         """Give held requests to whoever can answer them now."""
@@ -315,7 +324,7 @@ class FactService:
         still = [waiter for waiter in flight if waiter in self._waiting]
         self._hold(still[len(facts) :])
         for waiter, fact in zip(still, facts, strict=False):
-            self._answer(waiter, fact)
+            self._answer(waiter, fact.encode() + b"\n")
         if not self._held:
             return
         if facts:
@@ -359,13 +368,17 @@ class FactService:
 class _Local:
     """A request from this machine's control socket."""
 
-    def __init__(self, future: asyncio.Future[str]) -> None:
+    def __init__(self, future: asyncio.Future[bytes]) -> None:
         self.future = future
 
-    def answer(self, fact: str) -> None:
+    def answer(self, line: bytes) -> None:
         if not self.future.done():
-            self.future.set_result(fact)
+            self.future.set_result(line)
 
     def refuse(self, why: str) -> None:
         if not self.future.done():
             self.future.set_exception(Unavailable(why))
+
+
+def _fact(line: bytes) -> str:
+    return line[:-1].decode()

@@ -46,9 +46,9 @@ class Node:
     def clock_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000 + self.ahead_ms
 
-    def pick(self) -> str:
+    def pick(self) -> bytes:
         self.picked += 1
-        return f"{self.fact} {self.picked}"
+        return f"{self.fact} {self.picked}\n".encode()
 
     def becomes(self, route: Route) -> None:
         self.route = route

@@ -1,10 +1,13 @@
 """Whole nodes on a virtual clock: each rule of the design as a short story."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.messages import (
@@ -900,3 +903,31 @@ def test_a_slow_peer_that_still_hears_the_old_owner_stops_nobody() -> None:
     cluster.give("a", ev.ShutdownRequested())
     cluster.run(3000)
     assert [who for _, who in cluster.owners if who] == [("a",), ("b",)]
+
+
+def test_a_tick_goes_along_with_a_peers_at_most_half_a_tick_early() -> None:
+    node = Node(settings(), name("x"), 1, 0)  # an observer: it has nothing else to say
+    tick_ms, ticks = NodeSettings().tick_ms, itertools.count(1)
+
+    def sends(event: ev.Event, now_ms: int) -> int:
+        return sum(isinstance(action, ac.Send) for action in node.step(event, now_ms))
+
+    def hears(now_ms: int) -> int:
+        status = Status(next(ticks), 0, settings().digest, "syncing")
+        return sends(ev.MessageReceived(1, status), now_ms)
+
+    def waits_until(end_ms: int) -> int:
+        """Return when the last tick went out."""
+        last_ms = 0
+        while (at_ms := node.deadline()) is not None and at_ms <= end_ms:
+            last_ms = at_ms if sends(ev.Wake(), at_ms) else last_ms
+        return last_ms
+
+    sends(ev.Wake(), 0)
+    sends(ev.LinkUp(1, name("b"), 2, Address("10.0.0.2", 4041)), 0)
+    ticked_ms = waits_until(2 * tick_ms)
+    assert hears(ticked_ms + tick_ms // 2 - 1) == 0
+    assert hears(ticked_ms + tick_ms // 2) == 1
+    assert hears(ticked_ms + tick_ms // 2) == 0
+    # And the next one a whole tick after that.
+    assert waits_until(ticked_ms + tick_ms + tick_ms // 2) == ticked_ms + tick_ms + tick_ms // 2

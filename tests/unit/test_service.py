@@ -65,9 +65,9 @@ def test_the_clock_is_read_for_each_answer() -> None:
         until_ms = node.clock_ms() + 100_000
         node.route = Serve(EPOCH_5, until_ms)
 
-        def pick() -> str:
+        def pick() -> bytes:
             node.ahead_ms += 40_000  # the third is chosen too late
-            return "slow"
+            return b"slow\n"
 
         node.service._pick = pick
         node.service.answer_ask(7, Ask(1, 10, 1))
