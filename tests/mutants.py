@@ -25,7 +25,14 @@ STAGES = (
     ("test_twin", "test_bad_days"),
 )
 SEEDS = 60  # of the simulator, for what all those let pass
-LIMIT_S = 240  # of one mutant: one that hangs the tests is caught, too
+# One that hangs a test is caught, too. Alone no test takes 20 s, no stage and no 60 seeds 60 s.
+TEST_LIMIT_S = 120
+LIMIT_S = 600
+TOO_LONG = f"a run that takes more than {LIMIT_S} s"
+PYTEST = (
+    "pytest", "-x", "-q", "-p", "no:cacheprovider",
+    "-o", f"faulthandler_timeout={TEST_LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -267,13 +274,21 @@ def caught_by(mutant: Mutant) -> str | None:
         for number, names in enumerate(STAGES):
             files = [f"tests/unit/{name}.py" for name in names]
             files += ["tests/test_scenarios.py"] if number == 1 else []
-            found = _run(tree, "pytest", "-x", "-q", "-p", "no:cacheprovider", *files)
+            found = _run(tree, *PYTEST, *files)
             if found is not None:
-                failed = re.search(r"^(?:FAILED|ERROR) ([^\s[]+)", found, re.MULTILINE)
-                return failed.group(1) if failed else "tests that do not end"
+                return failed_in(found)
         found = _run(tree, "tests.sim.run", "--seeds", str(SEEDS), "--jobs", "1")
         seed = re.search(r"^seed (\d+: [^:\n]*)", found or "", re.MULTILINE)
-        return f"seed {seed.group(1)}" if seed else None
+        return f"seed {seed.group(1)}" if seed else None if found is None else TOO_LONG
+
+
+def failed_in(printed: str) -> str:
+    """Return the test that failed, or hung, by what pytest printed."""
+    failed = re.search(r"^(?:FAILED|ERROR) ([^\s[]+)", printed, re.MULTILINE)
+    if failed:
+        return failed.group(1)
+    hung = re.search(r"(tests/[\w/]+\.py)\", line \d+ in (test_\w+)", printed)
+    return f"{hung.group(1)}::{hung.group(2)}, which hangs" if hung else TOO_LONG
 
 
 def _run(tree: Path, *module: str) -> str | None:
@@ -285,8 +300,8 @@ def _run(tree: Path, *module: str) -> str | None:
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT_S
         )
     except subprocess.TimeoutExpired:
-        return ""
-    return done.stdout if done.returncode else None
+        return TOO_LONG
+    return done.stdout + done.stderr if done.returncode else None
 
 
 def main() -> int:
