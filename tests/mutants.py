@@ -91,6 +91,14 @@ MUTANTS = (
         "return Missing(tuple(self._mandatory))", "pass"),
     one("S3", "the look puts off the deadline", "startup",
         "elif late:", "elif late and not looking:"),
+    one("S3", "it leaves before the deadline", "startup",
+        "now_ms >= self.deadline_ms", "now_ms + 900 >= self.deadline_ms"),
+    one("S5", "a beacon ends the link of a node", "membership",
+        "        link = self.links.get(beacon.name)\n        if link is None",
+        "        link = self.links.get(beacon.name)\n"
+        "        if link and link.incarnation != beacon.incarnation:\n"
+        "            self._end(link, True, now_ms)\n"
+        "        if link is None"),
     drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
     drop("2", "a cold start does not wait for a better node's sync", "verdict",
          "lost is None and s and not s.synced and s.listed and not s.stopping"),
@@ -125,6 +133,8 @@ MUTANTS = (
     one("3", "timeout inf fails over", "verdict",
         "if until_ms is None or view.now_ms < until_ms:",
         "if until_ms and view.now_ms < until_ms:"),
+    one("L1", "a vacancy is longer than its timeout", "verdict",
+        "return heard_ms + max(view.timeout_ms,", "return heard_ms + 300 + max(view.timeout_ms,"),
     one("L2", "the owner that is back waits", "verdict",
         "and lost.end < End.NAMED\n", "and False\n"),
     # 4: evidence.
@@ -148,6 +158,11 @@ MUTANTS = (
     Mutant("5", "takeover = false is not kept", (
         ("verdict", "movable = view.takeover and not view.mixed", "movable = not view.mixed"),
         ("verdict", "if view.mixed or not view.takeover or not", "if view.mixed or not"))),
+    one("L3", "a takeover waits for more than its delay", "verdict",
+        "due_ms = view.up_since_ms + view", "due_ms = view.up_since_ms + 2000 + view"),
+    one("L4", "nobody gets ready for an owner that stops", "verdict",
+        "    if not owner.status.stopping:\n",
+        "    if owner.status.stopping:\n        return Hold()\n    else:\n"),
     drop("5", "takeover_delay is not kept", "verdict", "view.now_ms < due_ms"),
     one("5", "the owner names one that is not ready", "verdict",
         "if p.status and p.status.ready == epoch and", "if p.status and"),
@@ -239,6 +254,8 @@ MUTANTS = (
     one("9", "the back-off does not grow", "ownership", "self._failures += 1", "pass"),
     one("9", "a node that failed is able", "ownership",
         "self.prepared = False\n        wait_ms", "wait_ms"),
+    one("L8", "it does not say when to wake it", "node",
+        "return self._deadline_ms\n", "return None if self._own.running else self._deadline_ms\n"),
     one("10", "the second of a name replaces the first", "membership",
         "and status.echo >= newcomer.probe_tick:", "and False:"),
     one("10", "an old word of the first refuses the second", "membership",
