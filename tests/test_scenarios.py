@@ -22,12 +22,12 @@ start a b c
 
 until serving=a 1000
 ----
-     4 b: a@h at 10.0.0.1:4041 is up
-     4 a: b@h at 10.0.0.2:50000 is up
-     4 c: a@h at 10.0.0.1:4041 is up
-     4 a: c@h at 10.0.0.3:50000 is up
-     4 c: b@h at 10.0.0.2:4041 is up
-     4 b: c@h at 10.0.0.3:50000 is up
+     6 a: b@h at 10.0.0.2:50000 is up
+     6 a: c@h at 10.0.0.3:50000 is up
+     6 b: a@h at 10.0.0.1:50000 is up
+     6 b: c@h at 10.0.0.3:50000 is up
+     6 c: a@h at 10.0.0.1:50000 is up
+     6 c: b@h at 10.0.0.2:50000 is up
    202 a: Application is started on a@h
    202 serving: a
 

@@ -235,6 +235,16 @@ def test_a_short_cut_loses_nothing_on_a_link() -> None:
     assert not [line for line in cluster.log("b") if line.endswith("it is down")]
 
 
+def test_a_path_is_clear_when_what_was_slow_has_arrived() -> None:
+    cluster, _ = calm()
+    lan, a, b = cluster.lan, cluster.hosts["a"], cluster.hosts["b"]
+    for extra_us in (1000 * MS, 0, 0):
+        lan.set_slow(a, b, extra_us)
+    lan.set_cut(a, b, True)
+    lan.set_cut(a, b, False)
+    assert lan.path(a, b).clear_us == cluster.time.now_us + 1000 * MS
+
+
 def test_a_cut_one_way_silences_one_way() -> None:
     cluster, _ = calm()
     cluster.cut("a", "b", one_way=True)

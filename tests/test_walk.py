@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from chucky.core import ownership, verdict
+from chucky.core import ownership, startup, verdict
 from chucky.messages import Epoch
 from tests.sim import parts, walk
 
 # Far enough for a failover and a return; the rest is `make walk`.
-DEPTHS = {"two-1": 200, "two-cold": 9, "two-return": 11, "three-1": 45, "majority-1": 45}
+DEPTHS = {
+    "two-1": 200, "two-cold": 9, "two-return": 11, "two-sync": 13, "three-1": 45, "majority-1": 45,
+}  # fmt: skip
 
 
 def case(name: str) -> walk.Case:
@@ -52,6 +54,10 @@ def early(*args: Any) -> int | None:
     return None if ends_ms is None else ends_ms - 400
 
 
+def never(*args: Any) -> None:
+    """A vacancy that lasts for ever."""
+
+
 def old_epoch(self: ownership.Ownership) -> Epoch:
     """An ownership that takes the number that it has heard of."""
     self.highest = Epoch(self.highest.number if self.highest else 1, self.me)
@@ -63,10 +69,33 @@ def never_yields(*args: Any) -> bool:
     return True
 
 
+real_settle = startup.Sync.settle
+
+
+def alone(self: startup.Sync, *args: Any) -> startup.Missing | None:
+    """A sync that waits for nobody."""
+    self._mandatory = []
+    return real_settle(self, *args)
+
+
+def stays(self: startup.Sync, *args: Any) -> None:
+    """A sync that never fails."""
+    real_settle(self, *args)
+
+
+def hasty(self: startup.Sync, formed: bool, looking: bool, now_ms: int) -> startup.Missing | None:
+    """A sync that fails too early."""
+    return real_settle(self, formed, looking, now_ms + 400)
+
+
 BUGS = [
+    (startup.Sync, "settle", alone, "two-sync", "S3: it starts at", 2),
+    (startup.Sync, "settle", stays, "two-sync", "S3: it still runs at", 2),
+    (startup.Sync, "settle", hasty, "two-sync", "S3: it exits at", 7),
     (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 10),
     (ownership.Ownership, "_new_epoch", old_epoch, "two-return", "epochs: a@h begins 1 of a@h", 4),
-    (verdict, "_outranks", never_yields, "two-2", "L7: all is well, and a@h, b@h serves", 4),
+    (verdict, "_outranks", never_yields, "two-2", "S1: a and b serve and hear each other", 4),
+    (verdict, "_vacancy_ends", never, "two-2", "L7: all is well, and nobody serves", 4),
 ]
 
 

@@ -97,10 +97,8 @@ class Contacts:
         self._last_link = 0
         self._sweep_ms = 0  # no contact can be due to be forgotten before
 
-    def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> int | None:
-        """A beacon says that this node is there; dial it now unless that was done just now. Return
-        the dial to close for that: one of another address, which may be a stranger's who never
-        says a thing, does not hold up the best."""
+    def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
+        """A beacon says that this node is there; dial it now unless that was done just now."""
         contact = self._named.get(name)
         if contact is None:
             self._make_room()
@@ -110,14 +108,6 @@ class Contacts:
         contact.learn(address)
         if not known or contact.backoff_ms == 0:
             contact.next_ms = min(contact.next_ms, max(now_ms, contact.began_ms + REDIAL_MS))
-        given_up = contact.dial
-        if given_up is None or now_ms < contact.began_ms + REDIAL_MS:
-            return None
-        if address != contact.addresses[0] or address == contact.dial_address:
-            return None
-        del self._dials[given_up]
-        contact.dial, contact.next_ms, contact.turn = None, now_ms, 0
-        return given_up
 
     def told(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
         """A member says that this node is there; its word is as good as the node's own."""

@@ -81,10 +81,7 @@ class Membership:
         link = self.links.get(beacon.name)
         if link is None or link.incarnation != beacon.incarnation:
             at = Address(source.host, beacon.port)
-            dial = self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
-            if dial is not None:
-                self.look.handshake_ended(dial)
-                self.emit(Close(dial))
+            self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
 
     def _answer(self, source: Address, now_ms: int) -> None:
         second, answered = self._answers

@@ -16,7 +16,8 @@ from chucky.core import events as ev
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Node, Settings
-from tests.unit.cluster import Cluster, Host
+from tests.sim.host import Host
+from tests.unit.cluster import Cluster
 
 BEGAN_MS = 1000  # what a cluster's clock shows at first
 LINE = "----"
@@ -52,23 +53,23 @@ class Told(Cluster):
     def look(self) -> None:
         """Write down what is new."""
         for short, host in self.hosts.items():
-            for sentence in host.log[self._read[short] :]:
-                self.tell(f"{short}: {sentence}")
+            for _, sentence in host.log[self._read[short] :]:
+                self.write(f"{short}: {sentence}")
             self._read[short] = len(host.log)
             if host.exit is None:
                 self._exited.discard(short)
             elif short not in self._exited:
                 self._exited.add(short)
-                self.tell(f"{short} exits {host.exit[0]}: {host.exit[1]}")
+                self.write(f"{short} exits {host.exit[0]}: {host.exit[1]}")
         if self.serving != self.moments[-1][1]:
             self.moments.append((self.story_ms, self.serving))
-            self.tell(f"serving: {self.serving or '-'}")
+            self.write(f"serving: {self.serving or '-'}")
 
-    def tell(self, words: str) -> None:
+    def write(self, words: str) -> None:
         self.trace.append(f"{self.story_ms:6} {words}")
 
-    def _step(self, host: Host, event: ev.Event) -> None:
-        super()._step(host, event)
+    def stepped(self, host: Host) -> None:
+        super().stepped(host)
         self.look()
 
 
@@ -156,7 +157,6 @@ class Player:
 
     def app_fails(self, short: str, *why: str) -> None:
         """The application, which runs there, stops by itself."""
-        self.cluster.hosts[short].serving = None
         self.cluster.give(short, ev.ApplicationFailed(" ".join(why)))
 
     def run(self, for_ms: str) -> None:
@@ -171,9 +171,9 @@ class Player:
             return
         short, verb, sentence = what[0], what[1], " ".join(what[2:])
         if verb == "says":
-            log = self.cluster.hosts[short].log
-            before = log.count(sentence)
-            self.cluster.run_until(lambda: log.count(sentence) > before, int(limit))
+            before = self.cluster.log(short).count(sentence)
+            said = lambda: self.cluster.log(short).count(sentence) > before  # noqa: E731
+            self.cluster.run_until(said, int(limit))
         elif verb == "shows":
             self.cluster.run_until(
                 lambda: sentence in self.cluster.snapshot(short).sentence, int(limit)
@@ -185,7 +185,7 @@ class Player:
         """What `chucky status` prints first, on each node."""
         for short, host in self.cluster.hosts.items():
             view = host.node.snapshot() if host.node is not None else None
-            self.cluster.tell(f"{short}: {view.phase}: {view.sentence}" if view else f"{short}: -")
+            self.cluster.write(f"{short}: {view.phase}: {view.sentence}" if view else f"{short}: -")
 
     COMMANDS = (
         "config nodes start kill power_off freeze thaw stop cut heal fails unready mends app_fails"
@@ -268,10 +268,10 @@ class Player:
         return "" if longest <= int(limit) else f"for {longest}"
 
     def expect_says(self, who: str, sentence: str) -> str:
-        return "" if sentence in self.cluster.hosts[who].log else "it did not"
+        return "" if sentence in self.cluster.log(who) else "it did not"
 
     def expect_never_says(self, who: str, sentence: str) -> str:
-        return "it did" if sentence in self.cluster.hosts[who].log else ""
+        return "it did" if sentence in self.cluster.log(who) else ""
 
     def expect_exit(self, who: str, code: str) -> str:
         was = self.cluster.hosts[who].exit

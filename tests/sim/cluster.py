@@ -75,6 +75,7 @@ class Cluster:
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
         self.telling: Callable[[str], None] | None = None
         self.twins: set[str] = set()
+        self.early_share = 0.0  # of the timers that fire early
         self.steps = 0
         for key in keys:
             self.add(key, settings or Settings(), delay_us=delay_us)
@@ -306,7 +307,7 @@ class Cluster:
         if at_ms is not None:
             assert at_ms > self.local_ms(host), f"{host.key}'s deadline {at_ms} is not ahead"
             late_us = int(self.rng.random() * host.late_us)
-            if self.rng.random() < 0.02:
+            if self.rng.random() < self.early_share:
                 late_us = -MS + 1  # timers that count from a truncated clock do that
             due_us = host.clock.when_us(at_ms) + late_us
             self.time.at(due_us, self._wake, host, host.timer)

@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 from chucky.messages import Epoch, Naming, Status
+from chucky.names import NodeName
 from tests.sim import safety
 from tests.sim.parts import NOW_MS, Parts, Shape, together
-from tests.sim.small import LAG_MS, Body, World, heard_ms, name, serving
+from tests.sim.small import LAG_MS, Body, Sync, World, heard_ms, name, serving
 
 
 class News(NamedTuple):
@@ -14,6 +15,7 @@ class News(NamedTuple):
     highest: Epoch | None
     running: Epoch | None
     naming: Naming | None
+    synced: bool
 
 
 _NEWS: dict[Shape, News | None] = {}
@@ -27,7 +29,7 @@ def _news(parts: Parts) -> News | None:
             epochs = [message.highest, message.running, *(h.epoch for h in message.hears)]
             epochs += [s.epoch for s in message.signs]
             highest = max((e for e in epochs if e is not None), default=None)
-            _NEWS[parts.shape] = News(highest, message.running, message.naming)
+            _NEWS[parts.shape] = News(highest, message.running, message.naming, message.synced)
     return _NEWS[parts.shape]
 
 
@@ -44,6 +46,7 @@ def heard(body: Body, place: int, parts: Parts, sent_ms: int) -> Body:
         meant = news.naming.incarnation == body.life and news.naming.epoch != body.taken
         named = news.naming.epoch if meant else None
     return body._replace(
+        sync=body.sync and body.sync._replace(formed=body.sync.formed or news.synced),
         heard=_max(body.heard, news.highest),
         signs=tuple(sorted((e, signs[e]) for e in _owners(signs))),
         named=named,
@@ -71,6 +74,8 @@ def _begins(body: Body, place: int, epoch: Epoch) -> Body:
 def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> Body:
     """Return what is true of a node that starts the application. Raises AssertionError."""
     body = _begins(body, place, epoch)
+    if body.sync is not None:
+        _must(safety.s3_nothing_runs_before_the_sync(_syncing(world, body.sync, place), now_ms))
     if body.named is None and not body.names:
         lost = _last_sign(world, body, place, now_ms)
         timeout_ms = world.settings.distributed.timeout_ms
@@ -79,6 +84,28 @@ def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> 
         )
         _must(broken)
     return body._replace(runs=epoch, named=None, taken=body.named or body.taken)
+
+
+def linked(body: Body, to: NodeName) -> Body:
+    """Return what is true of a node that has a link with another."""
+    if body.sync is None:
+        return body
+    return body._replace(sync=body.sync._replace(seen=tuple(sorted({*body.sync.seen, to}))))
+
+
+def exits(world: World, body: Body, place: int, now_ms: int) -> None:
+    """Check that a node which exits for its sync has cause to."""
+    assert body.sync is not None
+    _must(safety.s3_exits_for_cause(_syncing(world, body.sync, place), now_ms))
+
+
+def _syncing(world: World, sync: Sync, place: int) -> safety.Syncing:
+    d = world.settings.distributed
+    mandatory, optional = (
+        [p for p in patterns if not p.matches(name(place))]
+        for patterns in (d.sync_nodes_mandatory, d.sync_nodes_optional)
+    )
+    return safety.Syncing(mandatory, optional, sync.deadline_ms, sync.formed, set(sync.seen))
 
 
 def _last_sign(world: World, body: Body, place: int, now_ms: int) -> safety.Sign | None:
@@ -108,7 +135,10 @@ def _max(one: Epoch | None, other: Epoch | None) -> Epoch | None:
 
 
 def check(world: World) -> None:
-    """Check S1 and S2. Raises AssertionError."""
+    """Check S1, S2 and S3. Raises AssertionError."""
+    for place, body in enumerate(world.bodies):
+        if body is not None and body.sync is not None:
+            _must(safety.s3_exits_at_the_deadline(_syncing(world, body.sync, place), NOW_MS, 0))
     who = serving(world)
     if len(who) < 2:
         return

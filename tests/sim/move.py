@@ -22,6 +22,7 @@ from tests.sim.small import (
     PORT,
     Body,
     Pair,
+    Sync,
     Wire,
     World,
     address,
@@ -95,7 +96,9 @@ class Move:
         world.lives = tuple(lives)
         life = 10 * place + lives[place]
         node = new_node(world.settings, name(place), life)
-        body = Body(apart(node), NOW_MS, None, None, None, life, None, (), None, None, False)
+        limit_ms = world.settings.distributed.sync_nodes_timeout_ms
+        sync = None if limit_ms is None else Sync(NOW_MS + limit_ms)
+        body = Body(apart(node), NOW_MS, None, None, None, life, None, (), None, None, False, sync)
         self.bodies[place] = body
         self._since(p for p, _ in world.since_ms if place in p)
         self.pending.append((place, ev.Wake()))
@@ -188,6 +191,8 @@ class Move:
         return self.world
 
     def _step(self, place: int, body: Body, what: What) -> None:
+        if isinstance(what, ev.LinkUp):
+            body = judge.linked(body, what.name)
         done = step(self.world.settings, body.parts, what, self.now_ms)
         self.bodies[place] = body._replace(
             parts=done.parts, deadline_ms=done.deadline_ms, until_ms=done.until_ms
@@ -219,7 +224,9 @@ class Move:
                 assert body.runs is not None
                 self.world.given_up = tuple(sorted({*self.world.given_up, body.runs}))
                 self.bodies[place] = body._replace(runs=None)
-            case ac.Exit():
+            case ac.Exit(code):
+                if code:
+                    judge.exits(self.world, body, place, self.now_ms)
                 self.end(place)
 
     def _send(self, place: int, link: int, parts: Parts, message: Message) -> None:

@@ -77,14 +77,14 @@ class Lan:
         path = self.path(one, other)
         if path.cut != cut:
             path.cut = cut
-            path.clear_us = self.time.now_us
+            path.clear_us = max(path.clear_us, self.time.now_us)
             self.mended()
 
     def set_slow(self, one: "Host", other: "Host", extra_us: int) -> None:
         """Let frames take so much longer."""
         path = self.path(one, other)
         # What is under way keeps its place in the stream, so the slow spell outlasts its end.
-        path.clear_us = self.time.now_us + path.extra_us
+        path.clear_us = max(path.clear_us, self.time.now_us + path.extra_us)
         path.extra_us = extra_us
 
     # Beacons.

@@ -19,8 +19,16 @@ PORT = 4041
 Pair = tuple[int, int]
 
 
+class Sync(NamedTuple):
+    """What is true of a node's sync."""
+
+    deadline_ms: int
+    formed: bool = False  # it heard a synced peer
+    seen: tuple[NodeName, ...] = ()  # it had a link with these
+
+
 class Body(NamedTuple):
-    """A node that runs; the last eight are facts, not what it believes."""
+    """A node that runs; all from `begun` on are facts, not what it believes."""
 
     parts: Parts
     deadline_ms: int | None
@@ -33,6 +41,7 @@ class Body(NamedTuple):
     named: Epoch | None  # it was told to succeed this
     taken: Epoch | None  # and did so
     names: bool  # it says that it has named another
+    sync: Sync | None  # None: the case has no sync lists
 
 
 class Wire(NamedTuple):
@@ -134,6 +143,7 @@ def shift(world: World, by_ms: int) -> None:
             deadline_ms=back(b.deadline_ms),
             until_ms=back(b.until_ms),
             signs=tuple((e, back(at)) for e, at in b.signs),
+            sync=b.sync and b.sync._replace(deadline_ms=back(b.sync.deadline_ms)),
         )
         for b in world.bodies
     )

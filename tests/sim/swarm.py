@@ -149,6 +149,7 @@ def _other(rng: random.Random, common: Settings, keys: str) -> Settings:
 def build(options: Options, seed: int) -> Cluster:
     """Make the cluster; nothing runs yet."""
     cluster = Cluster(keys="", seed=seed)
+    cluster.early_share = 0.02
     rng = cluster.rng
     for key in options.keys:
         delay_us = (options.base_us, options.jitter_us)

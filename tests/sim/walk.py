@@ -47,23 +47,28 @@ class Case:
     warm: bool  # begin with their cluster formed, or with them just started
     events: int  # faults in all
     budget: tuple[tuple[str, int], ...]  # and of each kind
+    mandatory: str = ""  # the sync lists
+    optional: str = ""
 
     def __str__(self) -> str:
         start = "formed" if self.warm else "cold"
+        start += f", mandatory {self.mandatory}" * bool(self.mandatory)
         nodes = " > ".join("=".join(tier) for tier in self.tiers)
         return f"{nodes}, {self.quorum}, {self.first} {start}, {self.events} faults"
 
     def settings(self) -> Settings:
         """What its nodes are configured with."""
-        tiers = tuple(tuple(NodePattern(s, "h") for s in tier) for tier in self.tiers)
-        majority = self.quorum == "majority"
-        nodes, timeout_ms = PriorityList(tiers), 2000 if majority else 1000
-        return Settings(
-            Distributed(
-                nodes=nodes, timeout_ms=timeout_ms, quorum=self.quorum, sync_nodes_timeout_ms=None
-            ),
-            discovery=Discovery(interval_ms=small.GRID_MS),
+        named = (*self.tiers, self.mandatory, self.optional)
+        lists = [tuple(NodePattern(s, "h") for s in names) for names in named]
+        distributed = Distributed(
+            nodes=PriorityList(tuple(lists[:-2])),
+            timeout_ms=2000 if self.quorum == "majority" else 1000,
+            quorum=self.quorum,
+            sync_nodes_mandatory=lists[-2],
+            sync_nodes_optional=lists[-1],
+            sync_nodes_timeout_ms=1000 if self.mandatory else None,
         )
+        return Settings(distributed, discovery=Discovery(interval_ms=small.GRID_MS))
 
     def world(self) -> World:
         """The first world."""
@@ -86,8 +91,7 @@ class Case:
 
 def _cases() -> Iterator[Case]:
     two, three, line = ("a", "b"), ("a", "bc"), ("a", "b", "c")
-    kinds = ("start", "crash", "stop", "fail", "cut", "drop", "late")
-    budget = tuple((kind, 2) for kind in kinds)
+    budget = tuple((kind, 2) for kind in "start crash stop fail cut drop late".split())
     for events in (1, 2, 3):
         yield Case(f"two-{events}", two, "reachable", "ab", True, events, budget)
     yield Case("two-cold", two, "reachable", "ab", False, 2, budget)
@@ -98,6 +102,8 @@ def _cases() -> Iterator[Case]:
             yield Case(f"{name}-{events}", tiers, quorum, "abc", True, events, budget)
         yield Case(f"{name}-cold", tiers, quorum, "abc", False, 1, budget)
         yield Case(f"{name}-return", tiers, quorum, "bc", True, 2, budget)
+    yield Case("two-sync", two, "reachable", "a", False, 2, budget, "ab")
+    yield Case("three-sync", three, "reachable", "a", False, 2, budget, "ab", "c")
 
 
 CASES = list(_cases())
@@ -218,6 +224,7 @@ def settles(world: World, known: set[int]) -> None:
             assert waited_ms < SETTLED_MS, f"{broken}, after {waited_ms} ms"
             waited_ms += small.GRID_MS
         world = calmly(world)
+        judge.check(world)
     known.update(passed)
 
 

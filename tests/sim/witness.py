@@ -128,9 +128,10 @@ class Witness(Watch):
             case ev.LinkDown(link):
                 status = life.statuses.pop(link, None)
                 if status is not None and status.running is not None:
-                    for key, (tick, _) in life.signs.items():
+                    for key, sign in life.signs.items():
                         if key[0] == status.running:
-                            life.signs[key] = (tick, self.cluster.time.now_us)
+                            ended = (sign[0], self.cluster.time.now_us)
+                            life.signs[key] = _later(sign, ended)  # a peer may have told it before
 
     def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
         if status.synced and status.digest == host.settings.digest:

@@ -55,7 +55,7 @@ def test_the_causes_of_moves(cluster: Cluster) -> None:
     def moves(short: str) -> list[tuple[str, str, int]]:
         return [
             (r.cause, r.sentence.split()[2], r.epoch.number)
-            for r in cluster.hosts[short].reports
+            for r in cluster.reports[short]
             if r.sentence.startswith("Application") and r.epoch
         ]
 
@@ -65,5 +65,5 @@ def test_the_causes_of_moves(cluster: Cluster) -> None:
     cluster.run_until(lambda: cluster.serving == "a")
     assert moves("a") == [("start", "started", 1), ("takeover", "started", 3)]
     assert moves("b") == [("failover", "started", 2), ("handover", "exited:", 2)]
-    peers = [(r.cause, r.peer) for r in cluster.hosts["b"].reports if r.peer]
+    peers = [(r.cause, r.peer) for r in cluster.reports["b"] if r.peer]
     assert peers == [("up", name("a")), ("down", name("a")), ("up", name("a"))]

@@ -163,11 +163,11 @@ def test_an_owner_back_within_the_timeout_gets_it_back_at_once() -> None:
 def test_two_claimants_that_cannot_hear_each_other() -> None:
     cluster = formed("abcde")
     cluster.cut("b", "c")
-    cluster.run(1000)
+    cluster.run(1500)
     cluster.kill("a")
-    cluster.run_until(lambda: cluster.serving != "", 2 * TIMEOUT_MS)
+    assert cluster.run_until(lambda: cluster.serving != "") <= TIMEOUT_MS + MARGIN_MS
     cluster.run(5000)
-    assert cluster.serving == "b" and cluster.most_served() == 1
+    assert cluster.serving in ("b", "c") and cluster.most_served() == 1
 
 
 def test_a_restarted_backer_does_not_vote_twice() -> None:
