@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import socket
 
+import pytest
+
 from chucky.messages import Answer, Ask
 from chucky.net import service
 from chucky.net.service import Nobody, Relay, Serve
@@ -96,6 +98,29 @@ def test_while_a_retry_is_due_newcomers_do_not_ask() -> None:
         assert await asyncio.gather(first, *others) == list("0123456789")
 
     run(check, Node(Relay(1)), bind=False)
+
+
+@pytest.mark.parametrize("news", ["way", "epoch", "facts"])
+def test_with_news_nobody_waits_for_a_retry(news: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "RETRY_MS", 3_600_000)  # not the way out here
+
+    async def check(relay: Node, served: Node) -> None:
+        wire(relay, 1, served, 2)
+        await relay.connect()
+        await relay.until(lambda: served.sent == [(2, Answer(1, None, ()))])
+        served.route = Serve(EPOCH_5, FOREVER_MS)
+        if news == "way":
+            relay.becomes(Nobody())
+            relay.becomes(Relay(1))
+        elif news == "epoch":
+            relay.service.note_epoch(EPOCH_5)
+            relay.service.changed()
+        else:
+            relay.service.changed()  # after a step without news those who wait ask again
+        await relay.held(0)
+        assert await relay.get() == b"fact 2\n"
+
+    run(check, Node(Relay(1)), Node())
 
 
 def test_an_answer_below_the_highest_epoch_is_thrown_away() -> None:
