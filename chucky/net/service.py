@@ -109,6 +109,7 @@ class FactService:
         self._passed: dict[int, _Passed] = {}  # by number of the Ask, the oldest first
         self._number = 0
         self._highest: Epoch | None = None
+        self._seen: tuple[Route, Epoch | None] | None = None  # at the last change
         self._expiry: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
 
@@ -163,6 +164,9 @@ class FactService:
             self.note_epoch(route.epoch)
         if self._flights and not (isinstance(route, Relay) and route.link == self._asked):
             self._recall()
+        if self._seen != (route, self._highest):
+            self._seen = (route, self._highest)
+            self._forget_retry()
         if self._held:
             self._dispatch()
 
@@ -284,9 +288,15 @@ class FactService:
         if self._held and isinstance(route, Relay):
             self._ask(route.link)
 
-    def _dispatch_in(self, delay_ms: int) -> None:
+    def _forget_retry(self) -> None:
+        """What nobody could answer just now can be asked again: somebody else is asked, or the
+        same under another epoch, or it did answer."""
         if self._again is not None:
             self._again.cancel()
+            self._again = None
+
+    def _dispatch_in(self, delay_ms: int) -> None:
+        self._forget_retry()
         loop = asyncio.get_running_loop()
         self._again = loop.call_later(delay_ms / 1000, self._dispatch_again)
 
@@ -325,6 +335,8 @@ class FactService:
         self._hold(still[len(facts) :])
         for waiter, fact in zip(still, facts, strict=False):
             self._answer(waiter, fact.encode() + b"\n")
+        if facts:
+            self._forget_retry()
         if not self._held:
             return
         if facts:
