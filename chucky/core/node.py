@@ -13,7 +13,16 @@ from typing import assert_never
 
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
-from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send
+from chucky.core.actions import (
+    Action,
+    Announce,
+    Close,
+    Exit,
+    Level,
+    Report,
+    Send,
+    StopApplication,
+)
 from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
@@ -30,6 +39,10 @@ from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
+# After so many stalls, each during the look that followed the one before, an owner stands aside: it
+# has not served for as many tick times, and nobody else does while it says that it runs.
+STALLS = 4
+NO_PROCESSOR = "this machine lets it run for moments only"
 MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
 
 
@@ -83,6 +96,9 @@ class Node:
             self._members.stalled(now_ms)
         if gap_ms >= self._settings.tick_time_ms:
             self._look_around(now_ms)  # much may have happened meanwhile: listen, then judge
+            if self._look.begun >= STALLS and self._own.running is not None:
+                self._emit(StopApplication())
+                self._own.application_failed(NO_PROCESSOR, now_ms)
         self._stepped_ms = now_ms
         self._fold(event, now_ms)
         self._settle(now_ms)

@@ -21,9 +21,11 @@ class Look:
         self._until_ms: int | None = None
         self._limit_ms = 0
         self._handshakes: dict[int, int] = {}
+        self.begun = 0  # times since one was last over
 
     def begin(self, now_ms: int) -> None:
         """Start looking, or start anew: at the start of the node, and after it was stalled."""
+        self.begun += 1
         self._until_ms = now_ms + LOOK_MS
         self._limit_ms = now_ms + LOOK_LIMIT_MS
         self._handshakes.clear()
@@ -47,6 +49,7 @@ class Look:
         if self._until_ms is not None and now_ms >= self.deadline():
             self._until_ms = None
             self._handshakes.clear()
+            self.begun = 0
         return self._until_ms is None
 
     def deadline(self) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chucky.core import actions as ac
 from chucky.core import events as ev
-from chucky.core.node import Node
+from chucky.core.node import STALLS, Node
 from chucky.messages import (
     End,
     Epoch,
@@ -535,6 +535,23 @@ def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     cluster.thaw("b")
     cluster.run(5000)
     assert cluster.serving == "a" and cluster.most_served() == 1
+
+
+@pytest.mark.parametrize("quorum", ["reachable", "majority"])
+def test_an_owner_that_runs_for_moments_only_stands_aside_and_comes_back(quorum: str) -> None:
+    a, b, c = (NodePattern(short, "h") for short in "abc")
+    pinned = PriorityList(((a,), (b, c)))
+    cluster = running(Cluster(settings(nodes=pinned, quorum=quorum)), "a", "b", "c")
+    began_ms = cluster.now_ms
+    while cluster.serving not in ("b", "c"):
+        assert cluster.now_ms - began_ms < STALLS * 1200 + 5000 + 2 * TICK_TIME_MS, cluster
+        cluster.freeze("a")
+        cluster.run(1150)
+        cluster.thaw("a")
+        cluster.run(50)
+    assert any("lets it run for moments only" in line for line in cluster.log("a"))
+    cluster.run_until(lambda: cluster.serving == "a")
+    assert cluster.most_served() == 1
 
 
 # Configs that differ, observers, names.
