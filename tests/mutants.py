@@ -225,6 +225,8 @@ MUTANTS = (
         "return voters // 2 + 1", "return (voters + 1) // 2"),
     one("7", "who has just started backs at once", "lease",
         "self.free_from_ms = now_ms + timeout_ms", "self.free_from_ms = now_ms"),
+    one("L2", "who has just started backs nobody for twice as long", "lease",
+        "self.free_from_ms = now_ms + timeout_ms", "self.free_from_ms = now_ms + 2 * timeout_ms"),
     one("7", "a promise does not last", "lease",
         "and now_ms >= self.backs_until_ms:", "and True:"),
     one("7", "an echo of an earlier claim counts", "lease",
