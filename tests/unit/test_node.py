@@ -700,6 +700,22 @@ def test_owners_that_never_met_find_each_other_in_time(phase_ms: int) -> None:
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500
 
 
+@pytest.mark.parametrize("phase_ms", [0, 250, 500, 750])
+def test_a_host_that_lets_all_in_and_says_nothing_does_not_hold_up_a_heal(phase_ms: int) -> None:
+    cluster = Cluster(Settings(linear().distributed, NodeSettings(tick_ms=1000)), "abd")
+    cluster.start("d")
+    cluster.freeze("d")
+    running(cluster, "a", "b")
+    cluster.cut("a", "b")
+    cluster.run_until(lambda: cluster.serving == "ab")
+    for here, there in ("ab", "ba"):  # a stranger's beacon says that the other is at d's address
+        claims = Beacon(name(there), 99, 4041, False)
+        cluster.give(here, ev.BeaconHeard(claims, cluster.hosts["d"].address))
+    cluster.run(1000 + phase_ms)
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+
+
 def test_two_owners_that_only_hear_of_each_other_do_not_outbid_each_other() -> None:
     # A chain b - c - d - e: the owners b and e are too far apart to yield to each other, and
     # rule 6 lets neither go above the other.
