@@ -220,7 +220,7 @@ MUTANTS = (
     one("6", "an epoch of its former start is used again", "node",
         "if sign.epoch == own.running:", "if False:"),
     one("L5", "a missing node is called each interval only", "node",
-        "return interval_ms if met else min(interval_ms, REDIAL_MS)", "return interval_ms"),
+        "(interval_ms if met else min(interval_ms, REDIAL_MS))", "interval_ms"),
     # 7: the lease.
     drop("7", "the lease is not looked at", "verdict", "not view.leased"),
     one("7", "it starts without a majority", "verdict",
