@@ -25,6 +25,7 @@ STAGES = (
     ("test_twin",),
 )
 SEEDS = 60  # of the simulator, for what all those let pass
+CHECK_SEEDS = 400  # at most, until the check fires that must
 # One that hangs a test is caught, too. Alone no test takes 20 s, no stage and no 60 seeds 60 s.
 TEST_LIMIT_S = 120
 LIMIT_S = 600
@@ -37,21 +38,23 @@ PYTEST = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A bug: the rule that it breaks, and (module, text, what stands there instead) each."""
+    """A bug: the rule that it breaks, and (module, text, what stands there instead) each. `checks`:
+    how the word of a check of the simulator begins that must fire, too; each check has a bug."""
 
     rule: str
     name: str
     edits: tuple[tuple[str, str, str], ...]
+    checks: tuple[str, ...] = ()
 
 
-def one(rule: str, name: str, module: str, old: str, new: str) -> Mutant:
+def one(rule: str, name: str, module: str, old: str, new: str, *checks: str) -> Mutant:
     """A bug in one place."""
-    return Mutant(rule, name, ((module, old, new),))
+    return Mutant(rule, name, ((module, old, new),), checks)
 
 
-def drop(rule: str, name: str, module: str, condition: str) -> Mutant:
+def drop(rule: str, name: str, module: str, condition: str, *checks: str) -> Mutant:
     """A condition that nobody looks at any more."""
-    return one(rule, name, module, f"if {condition}:", "if False:")
+    return one(rule, name, module, f"if {condition}:", "if False:", *checks)
 
 
 MUTANTS = (
@@ -65,7 +68,8 @@ MUTANTS = (
     one("S1", "it waits for an echo for ever", "verdict",
         "is None) or late):", "is None)):"),
     one("S1", "nobody withdraws", "verdict", "if lost or (late and rivals) or", "if"),
-    one("S1", "what a peer hears is not heard", "view", "for h in status.hears", "for h in ()"),
+    one("S1", "what a peer hears is not heard", "view", "for h in status.hears", "for h in ()",
+        "S4: .* starts"),
     one("S1", "a node that stalls goes on at once", "node",
         "self._look_around(now_ms)  # much", "pass  # much"),
     one("S1", "it serves on and on after its last step", "snapshot",
@@ -85,20 +89,19 @@ MUTANTS = (
         "if formed or not self.awaited", "if not self.awaited"),
     one("1", "a cluster of another digest is joined", "node",
         "s.synced and s.digest == self._settings.digest", "s.synced"),
+    one("S3", "nobody is mandatory", "startup",
+        "p for p in d.sync_nodes_mandatory if", "p for p in () if", "S3: it starts"),
     one("S3", "it goes on without its mandatory nodes", "startup",
         "(late and not self._mandatory)", "late"),
     one("S3", "it stays when mandatory nodes are missing", "startup",
-        "return Missing(tuple(self._mandatory))", "pass"),
+        "return Missing(tuple(self._mandatory))", "pass", "S3: it still runs"),
     one("S3", "the look puts off the deadline", "startup",
         "elif late:", "elif late and not looking:"),
     one("S3", "it leaves before the deadline", "startup",
-        "now_ms >= self.deadline_ms", "now_ms + 900 >= self.deadline_ms"),
-    one("S5", "a beacon ends the link of a node", "membership",
-        "        link = self.links.get(beacon.name)\n        if link is None",
-        "        link = self.links.get(beacon.name)\n"
-        "        if link and link.incarnation != beacon.incarnation:\n"
-        "            self._end(link, True, now_ms)\n"
-        "        if link is None"),
+        "now_ms >= self.deadline_ms", "now_ms + 900 >= self.deadline_ms", "S3: it exits"),
+    one("S5", "a beacon's incarnation is taken for an epoch", "node",
+        "self._members.beacon(beacon, source, now_ms)",
+        "self._own.heard_of(Epoch(beacon.incarnation, beacon.name))", "S5: "),
     drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
     drop("2", "a cold start does not wait for a better node's sync", "verdict",
          "lost is None and s and not s.synced and s.listed and not s.stopping"),
@@ -134,9 +137,10 @@ MUTANTS = (
         "if until_ms is None or view.now_ms < until_ms:",
         "if until_ms and view.now_ms < until_ms:"),
     one("L1", "a vacancy is longer than its timeout", "verdict",
-        "return heard_ms + max(view.timeout_ms,", "return heard_ms + 300 + max(view.timeout_ms,"),
+        "return heard_ms + max(view.timeout_ms,", "return heard_ms + 300 + max(view.timeout_ms,",
+        "L1: "),
     one("L2", "the owner that is back waits", "verdict",
-        "and lost.end < End.NAMED\n", "and False\n"),
+        "and lost.end < End.NAMED\n", "and False\n", "L2: "),
     # 4: evidence.
     one("4", "a refused dial proves nothing", "membership", "gone.dead = True", "pass"),
     one("4", "a refusal elsewhere is a proof", "membership",
@@ -154,15 +158,19 @@ MUTANTS = (
         "record.dead = False", "pass"),
     # 5: moves.
     Mutant("5", "an equal tier takes over", (
-        ("verdict", "(than is None or tier < than)", "(than is None or tier <= than)"),)),
+        ("verdict", "(than is None or tier < than)", "(than is None or tier <= than)"),),
+        ("S4: .* names",)),
     Mutant("5", "takeover = false is not kept", (
         ("verdict", "movable = view.takeover and not view.mixed", "movable = not view.mixed"),
         ("verdict", "if view.mixed or not view.takeover or not", "if view.mixed or not"))),
     one("L3", "a takeover waits for more than its delay", "verdict",
-        "due_ms = view.up_since_ms + view", "due_ms = view.up_since_ms + 2000 + view"),
+        "due_ms = view.up_since_ms + view", "due_ms = view.up_since_ms + 2000 + view",
+        "L3: "),
     one("L4", "nobody gets ready for an owner that stops", "verdict",
         "    if not owner.status.stopping:\n",
-        "    if owner.status.stopping:\n        return Hold()\n    else:\n"),
+        "    if owner.status.stopping:\n        return Hold()\n    else:\n", "L4: "),
+    one("5", "nobody takes over", "verdict",
+        "return GetReady(owner.status.running)", "return Hold()", "L7: all is well"),
     drop("5", "takeover_delay is not kept", "verdict", "view.now_ms < due_ms"),
     one("5", "the owner names one that is not ready", "verdict",
         "if p.status and p.status.ready == epoch and", "if p.status and"),
@@ -189,7 +197,7 @@ MUTANTS = (
         "return max(record.heard_ms, down.heard_ms) if down else record.heard_ms",
         "return record.heard_ms"),
     # 6: partitions, epochs.
-    drop("6", "no owner yields", "verdict", "not _outranks(view, epoch, rival)"),
+    drop("6", "no owner yields", "verdict", "not _outranks(view, epoch, rival)", "S1: ", "L5: "),
     one("6", "the tie is reversed", "verdict",
         "return (*mine, view.me) < (*theirs, rival.epoch.node)",
         "return (*mine, rival.epoch.node) < (*theirs, view.me)"),
@@ -199,32 +207,35 @@ MUTANTS = (
     one("6", "the tier does not matter", "verdict",
         "tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))", "pass"),
     one("6", "nobody goes on above a higher epoch", "verdict",
-        "if view.highest and view.highest > epoch and not", "if False and not"),
+        "if view.highest and view.highest > epoch and not", "if False and not", "L6: "),
     one("6", "it outbids an owner that it hears", "verdict",
         "not (others or afar_ms or view.listening)", "not view.listening"),
     one("6", "it outbids an owner far away", "verdict",
         "not (others or afar_ms or view.listening)", "not (others or view.listening)"),
     one("6", "a new epoch has the old number", "ownership",
-        "else self.highest.number + 1", "else self.highest.number"),
+        "else self.highest.number + 1", "else self.highest.number", "epochs: "),
     one("6", "the highest epoch is forgotten", "node", "own.heard_of(status.highest)", "pass"),
     one("6", "what was heard long ago is told as news", "membership",
         "and age_ms < self.settings.tick_time_ms:", "and True:"),
     one("6", "an epoch of its former start is used again", "node",
         "if sign.epoch == own.running:", "if False:"),
     one("L5", "a missing node is called each interval only", "node",
-        "return interval_ms if met else min(interval_ms, REDIAL_MS)", "return interval_ms"),
+        "(interval_ms if met else min(interval_ms, REDIAL_MS))", "interval_ms"),
     # 7: the lease.
     drop("7", "the lease is not looked at", "verdict", "not view.leased"),
     one("7", "it starts without a majority", "verdict",
         "if view.lease is None or view.leased:", "if True:"),
     one("7", "the lease is longer than its promise", "lease",
-        "SHARE_PERCENT = 97", "SHARE_PERCENT = 103"),
+        "SHARE_PERCENT = 97", "SHARE_PERCENT = 103", "S2: the owner"),
     one("7", "the lease counts from the receipt of the echo", "lease",
         "at_ms = self._sent_ms[theirs.tick]", "at_ms = now_ms"),
     one("7", "half of the nodes are a majority", "lease",
-        "return voters // 2 + 1", "return (voters + 1) // 2"),
+        "return voters // 2 + 1", "return (voters + 1) // 2", r"S2: \w and \w serve"),
     one("7", "who has just started backs at once", "lease",
         "self.free_from_ms = now_ms + timeout_ms", "self.free_from_ms = now_ms"),
+    one("L2", "who has just started backs nobody for twice as long", "lease",
+        "self.free_from_ms = now_ms + timeout_ms", "self.free_from_ms = now_ms + 2 * timeout_ms",
+        "L2: the application"),
     one("7", "a promise does not last", "lease",
         "and now_ms >= self.backs_until_ms:", "and True:"),
     one("7", "an echo of an earlier claim counts", "lease",
@@ -243,19 +254,21 @@ MUTANTS = (
     # 8: lists that differ.
     Mutant("8", "it takes over while lists differ", (
         ("verdict", "movable = view.takeover and not view.mixed", "movable = view.takeover"),
-        ("verdict", "if view.mixed or not view.takeover or not", "if not view.takeover or not"))),
+        ("verdict", "if view.mixed or not view.takeover or not", "if not view.takeover or not")),
+        ("rule 8: ",)),
     one("8", "rank counts while lists differ", "verdict",
         "incarnation if view.mixed or tier is None", "incarnation if tier is None"),
     one("8", "tiers are compared while lists differ", "verdict",
         "if rival.digest == view.digest:", "if True:"),
     # 9, 10: failures, names.
     one("9", "a failed application is tried again at once", "ownership",
-        "self.retry_ms = now_ms + wait_ms", "self.retry_ms = now_ms + 1"),
+        "self.retry_ms = now_ms + wait_ms", "self.retry_ms = now_ms + 1", "L7: the node that"),
     one("9", "the back-off does not grow", "ownership", "self._failures += 1", "pass"),
     one("9", "a node that failed is able", "ownership",
         "self.prepared = False\n        wait_ms", "wait_ms"),
     one("L8", "it does not say when to wake it", "node",
-        "return self._deadline_ms\n", "return None if self._own.running else self._deadline_ms\n"),
+        "return self._deadline_ms\n", "return None if self._own.running else self._deadline_ms\n",
+        "L8: "),
     one("10", "the second of a name replaces the first", "membership",
         "and status.echo >= newcomer.probe_tick:", "and False:"),
     one("10", "an old word of the first refuses the second", "membership",
@@ -281,7 +294,7 @@ def plant(mutant: Mutant, tree: Path) -> None:
 
 
 def caught_by(mutant: Mutant) -> str | None:
-    """Return what catches it, or None when it survives."""
+    """Return what catches it, or None when it survives, be it a check that must fire."""
     with tempfile.TemporaryDirectory(prefix="chucky-mutant-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(
@@ -295,10 +308,19 @@ def caught_by(mutant: Mutant) -> str | None:
             files += ["tests/test_scenarios.py"] if number == 1 else []
             found = _run(tree, *PYTEST, *files)
             if found is not None:
-                return failed_in(found)
-        found = _run(tree, "tests.sim.run", "--seeds", str(SEEDS), "--jobs", "1")
-        seed = re.search(r"^seed (\d+: [^:\n]*)", found or "", re.MULTILINE)
-        return f"seed {seed.group(1)}" if seed else None if found is None else TOO_LONG
+                break
+        seeds = [_seed(tree, check) for check in mutant.checks or ("",) * (found is None)]
+    if None in seeds:
+        return None
+    return ", ".join([failed_in(found)] * (found is not None) + [s for s in seeds if s])
+
+
+def _seed(tree: Path, check: str) -> str | None:
+    """Return the first seed that breaks, with this word if there is one."""
+    many = ("--seeds", str(CHECK_SEEDS), "--until", check) if check else ("--seeds", str(SEEDS))
+    found = _run(tree, "tests.sim.run", *many, "--jobs", "1")
+    seed = re.search(rf"^seed (\d+: {check}[^:\n]*)", found or "", re.MULTILINE)
+    return f"seed {seed.group(1)}" if seed else TOO_LONG if found == TOO_LONG else None
 
 
 def failed_in(printed: str) -> str:

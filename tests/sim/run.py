@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -123,6 +124,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--until", metavar="PATTERN", help="stop at a failure that begins so")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         print(live(arguments.seed, print))
@@ -135,6 +137,8 @@ def main() -> int:
         if o.broken:
             print(f"seed {o.seed}: {o.broken}")
             print(f"replay: python3 -m tests.sim.run {o.seed}\n", flush=True)
+            if arguments.until and re.match(arguments.until, o.broken):
+                break
     print(summary(found, time.monotonic() - began))
     return 1 if any(o.broken for o in found) else 0
 

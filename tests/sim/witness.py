@@ -72,6 +72,9 @@ class Witness(Watch):
         if one.name == other.name:
             return None  # they refuse each other: S2 and rule 10 say so
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
+        if any(self.cluster.hosts[k].name in (one.name, other.name) for k in self.cluster.twins):
+            # Rule 10: a link of a name in use waits until the first has been silent for so long.
+            since_us += 1000 * max(one.settings.tick_time_ms, other.settings.tick_time_ms)
         return max(0, self.cluster.time.now_us - since_us)
 
     def last_sign(self, host: Host) -> safety.Sign | None:

@@ -11,6 +11,7 @@ from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import STALLS, Node
 from chucky.messages import (
+    Beacon,
     End,
     Epoch,
     Heard,
@@ -111,6 +112,14 @@ def test_mandatory_is_for_forming_a_cluster_not_for_joining_one() -> None:
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500  # L2 as well
 
 
+def test_a_cluster_of_another_digest_is_not_joined() -> None:
+    cluster = running(Cluster(settings()), "b")
+    others = settings(takeover=False, sync_nodes_mandatory=(C,), sync_nodes_timeout_ms=3000)
+    cluster.start("a", settings=others)
+    assert cluster.run_until(lambda: cluster.hosts["a"].exit is not None) == 3000
+    assert cluster.hosts["a"].exit == (75, "mandatory nodes are missing: c")
+
+
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
 def test_a_cold_start_ends_with_the_best_and_moves_nothing(order: str) -> None:
     cluster = Cluster(settings())
@@ -158,6 +167,15 @@ def test_with_timeout_0_a_death_proven_by_refusal_moves_it_at_once() -> None:
     cluster = running(Cluster(settings(timeout_ms=0)), "a", "b", "c")
     cluster.kill("a")
     assert cluster.run_until(lambda: cluster.serving == "b") <= 30
+
+
+def test_a_refusal_at_an_address_where_it_never_was_proves_nothing() -> None:
+    cluster = running(Cluster(settings(timeout_ms=0), "abd"), "a", "b")
+    claims = Beacon(name("a"), 99, 4041, False)  # a stranger's: a is where nobody listens
+    cluster.give("b", ev.BeaconHeard(claims, cluster.hosts["d"].address))
+    cluster.cut("a", "b")
+    cluster.reset("b", "a")
+    assert cluster.run_until(lambda: "b" in cluster.serving) >= TICK_TIME_MS - 250
 
 
 def test_with_timeout_0_silence_moves_it_after_the_tick_time() -> None:
@@ -695,6 +713,22 @@ def test_owners_that_never_met_find_each_other_in_time(phase_ms: int) -> None:
     cluster.start("a", "b")
     cluster.run(3000 + phase_ms)
     assert cluster.serving == "ab"
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+
+
+@pytest.mark.parametrize("phase_ms", [0, 250, 500, 750])
+def test_a_host_that_lets_all_in_and_says_nothing_does_not_hold_up_a_heal(phase_ms: int) -> None:
+    cluster = Cluster(Settings(linear().distributed, NodeSettings(tick_ms=1000)), "abd")
+    cluster.start("d")
+    cluster.freeze("d")
+    running(cluster, "a", "b")
+    cluster.cut("a", "b")
+    cluster.run_until(lambda: cluster.serving == "ab")
+    for here, there in ("ab", "ba"):  # a stranger's beacon says that the other is at d's address
+        claims = Beacon(name(there), 99, 4041, False)
+        cluster.give(here, ev.BeaconHeard(claims, cluster.hosts["d"].address))
+    cluster.run(1000 + phase_ms)
     cluster.heal()
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500
 
