@@ -100,6 +100,8 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
     gone, until_ms = _successor_gone(view, naming)
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
+    if gone and asked and any(h.holds is Holds.RUNNING for h in others):
+        return Release()  # an owner of a lower epoch, met after a partition: 6 is its matter now
     if gone and asked and not others:
         # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None

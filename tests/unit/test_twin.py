@@ -216,7 +216,11 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
     else:
         will_not = True  # nobody knows it any more
     all_asked = all(p.status is not None and p.status.echo >= v.naming_tick for p in v.peers)
-    if not will_not or not all_asked or holders(v):
+    if not will_not or not all_asked:
+        return HOLD
+    if running(v):
+        return {("Release", False)}  # an owner of a lower epoch, met after a partition, has it
+    if holders(v):
         return HOLD
     if not v.able or v.stop_by_ms is not None:
         return {("Release", False)}  # as sure as this node would have to be to go on itself

@@ -149,6 +149,10 @@ YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
         {"peers": (peer(A, echo=59), peer(D, running=Epoch(2, D)))},
         Hold(WAITS),
     ),
+    "it declines: it hears an older one that serves": (
+        {"peers": (peer(A, echo=60), peer(D, echo=60, running=Epoch(2, D)))},
+        Release(),
+    ),
     "it declines": ({"peers": (peer(A, echo=60),)}, Resume()),
     "it declines, this node cannot": ({"peers": (peer(A, echo=60),), "able": False}, Release()),
     "it declines, this node stops": (
