@@ -13,8 +13,8 @@ from chucky.net.control_client import call, find_sockets
 
 RUNTIME_DIR = "/run/chucky"
 PATIENCE_S = 5.0
-# A fact waits for `hold`, a connect for name servers and handshakes: the daemon ends both, this is
-# for a hung one.
+# A fact waits for `hold`, a connect for name servers and handshakes, a takeover for a vacancy: the
+# daemon ends each, this is for a hung one.
 LONG_PATIENCE_S = 3600.0
 
 Command = Callable[[argparse.Namespace], int]
@@ -67,6 +67,24 @@ def _connect(options: argparse.Namespace) -> int:
     if not done["connected"]:
         print(f"chucky: {done['sentence']}", file=sys.stderr)
     return 0 if done["connected"] else 1
+
+
+def _granted(options: argparse.Namespace, **more: str) -> int:
+    """Ask for a change of who owns; say what came of it."""
+    done = _ask(options, LONG_PATIENCE_S, **more)
+    if not done["granted"]:
+        print(f"chucky: {done['sentence']}", file=sys.stderr)
+        return 1
+    print(done["sentence"])
+    return 0
+
+
+def _takeover(options: argparse.Namespace) -> int:
+    return _granted(options)
+
+
+def _standby(options: argparse.Namespace) -> int:
+    return _granted(options, to=options.to)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -129,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     connect.add_argument("target", metavar="NODE[:PORT]", help="as b@10.0.0.2 or b@[fd00::2]:4042")
     status = add("status", _status, "print the cluster as this node sees it")
     status.add_argument("--json", action="store_true", help="as one JSON object")
+    add("takeover", _takeover, "run the application here now, until a better node starts anew")
+    standby = add("standby", _standby, "give the application away and do not take it, or own again")
+    standby.add_argument("to", metavar="on|off", choices=("on", "off"), help="on for maintenance")
     add("reload", _reload, "reread the config, the cookie and the facts; print what was done")
     check = add("check", _check, "check a config file; exit 78 when it is wrong")
     check.add_argument("file", metavar="FILE", nargs="?", default="/etc/chucky/node.toml")

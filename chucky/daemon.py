@@ -23,6 +23,7 @@ from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.daemon_log import log_report
 from chucky.daemon_options import Options, parse_options
+from chucky.daemon_requests import Requests
 from chucky.errors import EXIT_TEMPORARY, ChuckyError, ConfigError
 from chucky.messages import Answer, Ask, Beacon, Epoch, Message
 from chucky.names import Address, NodeName
@@ -63,8 +64,7 @@ class Daemon:
         self._notifier = systemd.Notifier()
         self._status = ""
         self._since: tuple[object, float] = (None, time.time())
-        self._connects: dict[int, asyncio.Future[ac.ConnectDone]] = {}
-        self._requests = 0
+        self._requests = Requests(self._step)
         self._book = facts.FactBook(("",), random.Random())
         self._interfaces: dict[int, frozenset[str] | None] = {}  # addresses by index; None: unknown
         self._links = Links(name, self._incarnation, key, self, settings.tick_time_ms)
@@ -196,10 +196,8 @@ class Daemon:
                 self._start_application(epoch)
             case ac.StopApplication():
                 self._unbind_if_closed()
-            case ac.ConnectDone(request):
-                waiting = self._connects.pop(request, None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(action)
+            case ac.RequestDone():
+                self._requests.done(action)
             case ac.Report() | ac.Exit():
                 log_report(action, self._node.snapshot(), self._settings.distributed.application)
                 if isinstance(action, ac.Exit):
@@ -350,20 +348,19 @@ class Daemon:
             case {"command": "fact"}:
                 yield {"fact": await self._service.request()}
             case {"command": "connect", "node": str(node)}:
-                done = await self._connect(node)
-                yield {"connected": done.connected, "sentence": done.sentence}
+                name, addresses = daemon_addresses.of_node(node, self._name.host)
+                done = await self._requests.ask(lambda n: ev.ConnectRequested(n, addresses, name))
+                yield {"connected": done.done, "sentence": done.sentence}
+            case {"command": "takeover"}:
+                done = await self._requests.ask(ev.TakeoverRequested)
+                yield {"granted": done.done, "sentence": done.sentence}
+            case {"command": "standby", "to": "on" | "off" as to}:
+                done = await self._requests.ask(lambda n: ev.StandbyRequested(n, to == "on"))
+                yield {"granted": done.done, "sentence": done.sentence}
             case {"command": "reload"}:
                 yield {"lines": await self._reload()}
             case _:
                 raise ChuckyError(f"chuckyd {__version__} does not know {request!r:.200}")
-
-    async def _connect(self, text: str) -> ac.ConnectDone:
-        name, addresses = daemon_addresses.of_node(text, self._name.host)
-        self._requests += 1
-        done: asyncio.Future[ac.ConnectDone] = asyncio.get_running_loop().create_future()
-        self._connects[self._requests] = done
-        self._step(ev.ConnectRequested(self._requests, addresses, name))
-        return await done
 
 
 def _way(epoch: Epoch | None, until_ms: int | None, relay: int | None) -> Route:

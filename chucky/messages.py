@@ -84,6 +84,13 @@ class Backing(NamedTuple):
     tick: int
 
 
+class Placed(NamedTuple):
+    """An administrator placed the application on the sender, which owns it."""
+
+    tick: int  # the first of its ticks that told so: the placement's number
+    age_ms: int
+
+
 class Status(NamedTuple):
     """All that a node says about ownership; sent on link-up, on change and with every tick."""
 
@@ -93,7 +100,7 @@ class Status(NamedTuple):
     phase: str  # for people: syncing standby vacant owner yielding stopping
     listed: bool = False  # in the sender's own priority list
     synced: bool = False
-    able: bool = False  # could start the application now
+    able: bool = False  # could start the application now, and may
     stopping: bool = False
     highest: Epoch | None = None  # the highest epoch heard of
     running: Epoch | None = None
@@ -104,6 +111,10 @@ class Status(NamedTuple):
     hears: tuple[Heard, ...] = ()
     claim: int = 0  # the number of the sender's claim to a lease; 0: none, and it does not serve
     backing: Backing | None = None
+    wants: bool = False  # an administrator asked for a takeover to the sender
+    on_standby: bool = False  # an administrator told the sender to give it away, and not to take it
+    placed: Placed | None = None
+    anew: int = 0  # with ready: the number of the placement that the sender started after
 
 
 class Member(NamedTuple):

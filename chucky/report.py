@@ -25,6 +25,8 @@ def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, An
         "synced": snapshot.synced,
         "quorum": settings.distributed.quorum,
         "quorate": snapshot.quorate,
+        "standby": any(state.standby for state in snapshot.nodes if state.state == "self"),
+        "placed": any(state.placed for state in snapshot.nodes if state.owner),
         "nodes": [_node(state) for state in snapshot.nodes],
     }
 
@@ -38,6 +40,8 @@ def _node(state: NodeState) -> dict[str, Any]:
         "address": None if state.address is None else str(state.address),
         "last_heard_ms": state.last_heard_ms,
         "differs": list(state.differs),
+        "standby": state.standby,
+        "placed": state.placed,
     }
 
 
@@ -47,6 +51,9 @@ def status_text(found: dict[str, Any]) -> str:
     width = max(len(node["name"]) for node in found["nodes"])
     for node in found["nodes"]:
         notes = ["owner"] if node["owner"] else []
+        notes += [
+            word for key, word in (("placed", "placed"), ("standby", "on standby")) if node.get(key)
+        ]
         if node["state"] in ("up", "down") and node["last_heard_ms"] is not None:
             notes.append(f"heard {node['last_heard_ms'] / 1000:.1f} s ago")
         if node["address"]:

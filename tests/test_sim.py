@@ -64,6 +64,12 @@ tier = safety.s4_only_a_better_tier_takes_over
 exits = safety.s3_exits_at_the_deadline
 l1, l7 = liveness.l1_failover, liveness.l7_failed_application
 
+
+def stays(free_us: int, now_us: int) -> str | None:
+    """Let an owner that was placed at 100 s give way."""
+    return safety.a_placement_stays(B, 10**8, free_us, now_us)
+
+
 FIRES = {
     "S1": s1("ab", heard(500_002), 1),
     "S1 of three": s1("abc", lambda x, y: 600_000 if (x, y) == ("b", "c") else None, 1),
@@ -78,6 +84,13 @@ FIRES = {
     "S4 equal tier": tier(NODES, B, False, C),
     "S4 worse tier": tier(NODES, A, False, B),
     "S4 observer": tier(NODES, A, True, NodeName("z", "h")),
+    "0008 from where it was placed": stays(10**8 - 12_001, 10**8 + 10**6),
+    "0008 standby": safety.standby_does_not_start(True, False),
+    "0008 late": liveness.asked_for(500_001, True, True, 0),
+    "0008 never": liveness.asked_for(None, False, False, 0),
+    "0008 refused": liveness.asked_for(1, False, True, 0),
+    "0008 says so only": liveness.asked_for(1, True, False, 0),
+    "0008 taken back": liveness.placed_stays(B, [A]),
     "S5 owner": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("b", Epoch(2, B))),
     "S5 epoch": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(2, A))),
     "epoch below": safety.an_epoch_is_new(Epoch(1, A), Epoch(2, B), A),
@@ -129,6 +142,12 @@ STILL = {
     "S4 better tier": tier(NODES, B, False, A),
     "S4 handover": tier(NODES, A, True, B),
     "S4 from an observer": tier(NODES, NodeName("z", "h"), False, B),
+    "0008 to one that started anew": stays(10**8 + 1, 10**9),
+    "0008 clocks apart": stays(10**8 - 12_000, 10**8 + 10**6),
+    "0008 takes it back": safety.standby_does_not_start(True, True),
+    "0008 off standby": safety.standby_does_not_start(False, False),
+    "0008 in time": liveness.asked_for(500_000, True, True, 0),
+    "0008 stays": liveness.placed_stays(B, [B]),
     "S5": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(1, A))),
     "epoch": safety.an_epoch_is_new(Epoch(2, A), Epoch(1, B), A),
     "L1": l1(SETTINGS, False, 0, 1_110_000, 0),
@@ -200,6 +219,45 @@ def test_the_witness_sees_an_epoch_that_was_heard_of() -> None:
     witness.lives["b"].heard = Epoch(5, A)
     with pytest.raises(AssertionError, match="^epochs: b@h begins 2 of b@h"):
         cluster.run(2000)
+
+
+def test_the_witness_sees_a_placement_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, witness = calm()
+    cluster.give("b", ev.TakeoverRequested(1))
+    cluster.run(1000)
+    assert cluster.serving == "b" and witness.administrators.kept_from(cluster.hosts["b"], [])
+    better = [cluster.hosts["a"]]
+    assert witness.administrators.kept_from(cluster.hosts["b"], better)
+    for node in (cluster.hosts["a"].node, cluster.hosts["b"].node):
+        assert node is not None
+    cluster.hosts["a"].node._placements.came_off_standby(0)  # type: ignore[union-attr]
+    with pytest.raises(AssertionError, match="^0008: b@h was placed at"):
+        cluster.run(1000)
+
+
+def test_the_witness_sees_a_takeover_that_nobody_asked_for() -> None:
+    cluster, witness = calm()
+    cluster.give("b", ev.TakeoverRequested(1))
+    witness.administrators.orders["b"].asked = False
+    with pytest.raises(AssertionError, match="^S4: a@h of tier 0 names b@h of tier 1"):
+        cluster.run(1000)
+
+
+def test_the_witness_sees_a_start_on_standby() -> None:
+    cluster, witness = calm()
+    cluster.kill("a")
+    witness.administrators.orders["b"].on_standby = True
+    with pytest.raises(AssertionError, match="^0008: a node on standby starts"):
+        cluster.run(2000)
+
+
+def test_what_starts_long_after_a_placement_is_not_kept_from_it() -> None:
+    cluster, witness = calm()
+    cluster.give("b", ev.TakeoverRequested(1))
+    cluster.run(11_000)
+    cluster.kill("a")
+    cluster.start("a")
+    assert not witness.administrators.kept_from(cluster.hosts["b"], [cluster.hosts["a"]])
 
 
 def test_requests_see_a_refusal() -> None:

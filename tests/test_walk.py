@@ -11,6 +11,7 @@ from tests.sim import parts, walk
 # Far enough for a failover and a return; the rest is `make walk`.
 DEPTHS = {
     "two-1": 200, "two-cold": 9, "two-return": 11, "two-sync": 13, "three-1": 45, "majority-1": 45,
+    "two-takeover": 200, "two-standby": 200, "majority-takeover": 6, "majority-standby": 6,
 }  # fmt: skip
 
 
@@ -69,6 +70,10 @@ def never_yields(*args: Any) -> bool:
     return True
 
 
+def deaf(*args: Any) -> None:
+    """A node that is told to stand by, and does not."""
+
+
 real_settle = startup.Sync.settle
 
 
@@ -92,6 +97,7 @@ BUGS = [
     (startup.Sync, "settle", alone, "two-sync", "S3: it starts at", 2),
     (startup.Sync, "settle", stays, "two-sync", "S3: it still runs at", 2),
     (startup.Sync, "settle", hasty, "two-sync", "S3: it exits at", 7),
+    (ownership.Ownership, "stand_by", deaf, "two-standby", "L7: all is well, and a@h serves", 3),
     (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 10),
     (ownership.Ownership, "_new_epoch", old_epoch, "two-return", "epochs: a@h begins 1 of a@h", 4),
     (verdict, "_outranks", never_yields, "two-2", "S1: a and b serve and hear each other", 4),

@@ -59,11 +59,12 @@ class StopApplication:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectDone:
-    """The outcome of a ConnectRequested."""
+class RequestDone:
+    """The end of a ConnectRequested, TakeoverRequested or StandbyRequested: whether what was asked
+    for is so, and a sentence for who asked."""
 
     request: int
-    connected: bool
+    done: bool
     sentence: str
 
 
@@ -98,5 +99,5 @@ class Exit:
 
 Action = (
     Announce | Dial | Close | Send | Prepare | StartApplication | StopApplication
-    | ConnectDone | Report | Exit
+    | RequestDone | Report | Exit
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""The links that an administrator asks for: each request ends with one ConnectDone."""
+"""The links that an administrator asks for: each request ends with one RequestDone."""
 
 from collections.abc import Callable
 
-from chucky.core.actions import Action, ConnectDone
+from chucky.core.actions import Action, RequestDone
 from chucky.core.events import ConnectRequested
 from chucky.core.membership import Membership
 from chucky.names import NodeName
@@ -19,7 +19,7 @@ class Connects:
     def request(self, asked: ConnectRequested, now_ms: int) -> None:
         """Dial each address once, unless the node is linked already or is this one."""
         if asked.name is not None and asked.name in (self._members.me, *self._members.links):
-            self._emit(ConnectDone(asked.request, True, f"{asked.name} is connected"))
+            self._emit(RequestDone(asked.request, True, f"{asked.name} is connected"))
         else:
             dials = [self._members.dial(address, now_ms) for address in asked.addresses]
             self._dials[asked.request] = (asked.name, dials)
@@ -36,4 +36,4 @@ class Connects:
                 sentence = f"{name} is there" if name else why
                 if not connected:
                     sentence = f"{wanted}: {sentence}"
-                self._emit(ConnectDone(request, connected, sentence))
+                self._emit(RequestDone(request, connected, sentence))

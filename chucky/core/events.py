@@ -98,11 +98,27 @@ class PeersConfigured:
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequested:
-    """An administrator wants a link to one of these addresses; ConnectDone follows."""
+    """An administrator wants a link to one of these addresses; RequestDone follows."""
 
     request: int
     addresses: tuple[Address, ...]
     name: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverRequested:
+    """An administrator wants the application to run here now; RequestDone follows."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyRequested:
+    """An administrator wants this node to give the application away and not to take it (`on`), or
+    lets it own again; RequestDone follows."""
+
+    request: int
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +141,5 @@ class Wake:
 Event = (
     BeaconHeard | LinkBegan | LinkUp | LinkDown | MessageReceived | ApplicationReady
     | ApplicationStarted | ApplicationFailed | AddressesChanged | PeersConfigured
-    | ConnectRequested | Reloaded | ShutdownRequested | Wake
+    | ConnectRequested | TakeoverRequested | StandbyRequested | Reloaded | ShutdownRequested | Wake
 )  # fmt: skip

@@ -14,7 +14,7 @@ from chucky.core.contacts import Contact, Contacts
 from chucky.core.events import Ended
 from chucky.core.link import Gone, Link
 from chucky.core.startup import Look
-from chucky.core.view import held
+from chucky.core.view import DownView, PeerView, held
 from chucky.messages import (
     MAX_ADDRESSES,
     MAX_NODES,
@@ -288,6 +288,20 @@ class Membership:
             if newcomer.incarnation != link.incarnation and status.echo >= newcomer.probe_tick:
                 self._drop_newcomer(newcomer)
         return link
+
+    def formed(self) -> bool:
+        """Return whether a synced peer of the same digest is up: a cluster to join (rule 1)."""
+        statuses = [link.status for link in self.links.values() if link.status is not None]
+        return any(s.synced and s.digest == self.settings.digest for s in statuses)
+
+    def views(self) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
+        """Return what a verdict needs of the peers that are up, and of those that were."""
+        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in self.links.values()])
+        down = {
+            name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
+            for name, g in self.gone.items()
+        }
+        return up, down
 
     def hears(self, now_ms: int) -> Iterator[Heard]:
         """Yield the holders that this node hears itself."""

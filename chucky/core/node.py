@@ -13,16 +13,8 @@ from typing import assert_never
 
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
-from chucky.core.actions import (
-    Action,
-    Announce,
-    Close,
-    Exit,
-    Level,
-    Report,
-    Send,
-    StopApplication,
-)
+from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send, StopApplication
+from chucky.core.commands import Commands
 from chucky.core.connects import Connects
 from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
@@ -30,12 +22,13 @@ from chucky.core.lease import Lease
 from chucky.core.link import Link
 from chucky.core.membership import Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
+from chucky.core.placements import Placements
 from chucky.core.snapshot import Route, Snapshot
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
-from chucky.core.view import DownView, PeerView, View
+from chucky.core.view import PeerView, View
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Status
+from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Placed, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -78,6 +71,8 @@ class Node:
         self._greeted: set[int] = set()  # links that have had a Status
         self._ready_sent_ms: dict[int, int] = {}
         self._connects = Connects(self._members, self._emit)
+        self._commands = Commands(self._own, self._emit)
+        self._placements = Placements(settings.tick_time_ms, now_ms)
         self._differences = Differences(self._emit)
         self._look_around(now_ms)
         if settings.distributed.nodes.tier(name) is None:
@@ -124,7 +119,7 @@ class Node:
             times.append(self._own.retry_ms)
         if self._lease is not None:
             times += self._lease.deadlines(now_ms)
-        return times
+        return times + self._commands.deadlines(now_ms)
 
     @property
     def running(self) -> Epoch | None:
@@ -184,6 +179,10 @@ class Node:
                 self._members.contacts.configure(addresses, now_ms)
             case ev.ConnectRequested():
                 self._connects.request(event, now_ms)
+            case ev.TakeoverRequested() | ev.StandbyRequested():
+                if self._own.on_standby and event == ev.StandbyRequested(event.request, False):
+                    self._placements.came_off_standby(now_ms)
+                self._commands.request(event, self._settings, now_ms)
             case ev.Reloaded(settings):
                 self._settings = self._members.settings = settings
             case ev.ShutdownRequested():
@@ -223,6 +222,8 @@ class Node:
         if status.running is not None:
             own.heard_of(status.running)
             records.running(status.running, link.incarnation, status.tick, now_ms)
+        if self._members.listed(link.name):
+            self._placements.hear(link.name, link.incarnation, status, now_ms)
         for sign in status.signs:
             own.heard_of(sign.epoch)
             if (sign.epoch.node, sign.incarnation) == (self._me, self._incarnation):
@@ -262,12 +263,14 @@ class Node:
             self._emit(Announce(asks=False))
         looking = not self._look.over(now_ms)
         synced = self._sync.synced
-        missing = None if synced else self._sync.settle(self._formed(), looking, now_ms)
+        missing = None if synced else self._sync.settle(self._members.formed(), looking, now_ms)
         if missing is not None:
             names = ", ".join(map(str, missing.nodes))
             self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
             return
+        self._command(now_ms)
         self._decide(now_ms)
+        self._command(now_ms)
         stopped = self._own.stop_by_ms is not None and self._own.state is State.STANDBY
         self._speak(now_ms)
         if stopped:
@@ -283,14 +286,6 @@ class Node:
         self._next_announce_ms = now_ms + (interval_ms if met else min(interval_ms, REDIAL_MS))
         self._announce_by_ms = self._next_announce_ms + (interval_ms // 4 if met else 0)
 
-    def _formed(self) -> bool:
-        """Whether a synced peer of the same digest is up: a cluster to join (rule 1)."""
-        return any(
-            s.synced and s.digest == self._settings.digest
-            for s in (k.status for k in self._members.links.values())
-            if s is not None
-        )
-
     def _decide(self, now_ms: int) -> None:
         for _ in range(MAX_VERDICTS):
             view = self._view(now_ms)
@@ -303,20 +298,22 @@ class Node:
                 return
         raise AssertionError("verdicts that undo each other")
 
+    def _command(self, now_ms: int) -> None:
+        if self._commands.pending:
+            tick = self._members.tick + 1
+            self._commands.settle(self._view(now_ms), self.sentence, tick)
+
     def _view(self, now_ms: int) -> View:
         d, own = self._settings.distributed, self._own
-        peers = [PeerView(k.name, k.incarnation, k.status) for k in self._members.links.values()]
-        down = {
-            name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
-            for name, g in self._members.gone.items()
-        }
         # In the order of its fields: by name they would take three times as long.
         return View(
             self._me, self._incarnation, d.nodes, self._settings.digest, d.timeout_ms,
-            self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms, self._started_ms,
-            self._look.goes_on, self._sync.synced, own.able, own.stop_by_ms, own.highest,
-            own.running, own.starting, own.naming, own.naming_tick, self._ready_sent_ms,
-            tuple(own.records), tuple(peers), down, own.asked_tick, own.asked_by_ms, own.lapsed,
+            self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms,
+            self._placements.free_ms, self._look.goes_on, self._sync.synced, own.able,
+            own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
+            self._ready_sent_ms, tuple(own.records), *self._members.views(), own.asked_tick,
+            own.asked_by_ms, own.wants, own.on_standby, own.placed_tick, self._placements.binding,
+            own.lapsed,
         )  # fmt: skip
 
     # Speaking.
@@ -335,7 +332,10 @@ class Node:
         claim = 0 if self._lease is None else self._lease.claim
         backing = None if self._lease is None else self._lease.backing
         # Ages and ticks are no news: the last field of a Heard is an age, and of a Backing a tick.
-        said = state, own.records.ends(), [h[:-1] for h in hears], claim, backing and backing[:-1]
+        said = (
+            state, own.records.ends(), [h[:-1] for h in hears], claim, backing and backing[:-1],
+            own.wants, own.on_standby, own.placed_tick, own.anew,
+        )  # fmt: skip
         # A tick goes out together with what woke this node, up to half a tick early, so that all
         # nodes come to tick at one time, and each to wake up once for all (docs/decisions/0007).
         early_ms = self._settings.node.tick_ms // 2 if self._heard_tick else 0
@@ -357,7 +357,10 @@ class Node:
         for sent, at_ms in list(self._ready_sent_ms.items()):
             if now_ms - at_ms >= self._settings.tick_time_ms:
                 del self._ready_sent_ms[sent]
+        placed = Placed(own.placed_tick, now_ms - own.placed_ms) if own.placed_tick else None
+        anew = own.anew if own.ready is not None else 0
         rest = (*state, own.records.signs(now_ms), hears, claim, backing)
+        rest = (*rest, own.wants, own.on_standby, placed, anew)
         for link in links:
             self._emit(Send(link.id, Status._make((tick, link.echo, *rest))))
 
@@ -370,7 +373,7 @@ class Node:
             snapshots.phase(own, self._sync, owned),
             listed,
             self._sync.synced and listed,
-            own.able and listed,
+            own.able and listed and not own.on_standby,
             own.stop_by_ms is not None,
             own.highest,
             own.running,

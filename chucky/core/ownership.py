@@ -78,9 +78,13 @@ class Ownership:
         self.naming: Naming | None = None
         self.naming_tick = 0
         self.ready: Epoch | None = None
+        self.anew = 0  # with ready, as in Status
         self.stop_by_ms: int | None = None
         self.lease = lease
         self.lapsed: Epoch | None = None
+        self.wants = False  # a takeover to this node is asked for
+        self.on_standby = False
+        self.placed_tick = self.placed_ms = 0  # since when it is placed here; 0: it is not
         self.hold = Hold()
         self.prepared = False
         self.retry_ms: int | None = None
@@ -171,7 +175,7 @@ class Ownership:
             if self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
                 self._failures = 0
         self.running = self.starting = self.ready = self._readying = None
-        self.asked_tick = 0
+        self.asked_tick = self.placed_tick = 0
         if self.lease:
             self.lease.withdraw()
         self.prepared = False
@@ -184,6 +188,20 @@ class Ownership:
             )
             self._report(Level.ERROR, sentence, epoch)
         self.trouble = why
+
+    def stand_by(self, on: bool) -> None:
+        """From now on give it away and do not take it, or (off) own again."""
+        if on != self.on_standby:
+            self.on_standby = on
+            what = f"gives {self.application} away and does not take it" if on else "may own again"
+            sentence = f"{self.me} is {'on' if on else 'off'} standby: it {what}"
+            self._emit(Report(Level.INFO, sentence, "standby", None, self.running))
+
+    def place(self, tick: int, now_ms: int) -> None:
+        """It runs here, and stays until a better node starts anew; `tick` tells the peers."""
+        self.placed_tick, self.placed_ms = tick, now_ms
+        sentence = f"Application {self.application} is placed on {self.me}"
+        self._emit(Report(Level.INFO, sentence, "takeover", None, self.running))
 
     def give_up(self) -> None:
         """Stop at once and in good order: this node is about to exit."""
@@ -209,6 +227,7 @@ class Ownership:
 
     def _get_ready(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert isinstance(verdict, GetReady)
+        self.anew = verdict.anew
         if verdict.epoch not in (self.ready, self._readying):
             self.ready, self._readying = None, verdict.epoch
             self._prepare()
@@ -243,6 +262,7 @@ class Ownership:
     def _stop(self) -> Epoch:
         assert self.running is not None
         epoch, self.running = self.running, None
+        self.placed_tick = 0
         if self.lease:
             self.lease.withdraw()
         self._emit(StopApplication())

@@ -25,6 +25,8 @@ class NodeState:
     address: Address | None
     last_heard_ms: int | None  # ago
     differs: tuple[str, ...] = ()  # keys of [distributed] that are not as here
+    standby: bool = False  # told to give the application away, and not to take it
+    placed: bool = False  # the application was placed on it, and runs there
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,10 @@ def take(
     word = _phase(own, sync, owner)
     said = sentence(settings, members, own, sync, look, now_ms)
     quorate = not _lacks(settings, members, own)
+    nodes = tuple(_nodes(settings, members, own, owner, differing, now_ms))
     return Snapshot(
         own.me, word, said, owner, epoch, sync.synced, quorate,
-        serve_until_ms, relay, highest, tuple(_nodes(settings, members, owner, differing, now_ms)),
+        serve_until_ms, relay, highest, nodes,
     )  # fmt: skip
 
 
@@ -98,7 +101,8 @@ def sentence(
     else:
         owner, epoch, _ = _owner(settings, members, own)
         lacks = _lacks(settings, members, own)
-        said = _sentence(_phase(own, sync, owner), settings, own, sync, owner, epoch, lacks, now_ms)
+        word, placed = _phase(own, sync, owner), _placed(members, own, owner)
+        said = _sentence(word, settings, own, sync, owner, epoch, placed, lacks, now_ms)
     if members.refused:
         who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
         said = f"the cookie here is not that of {who}; {said}"
@@ -107,6 +111,14 @@ def sentence(
 
 def _phase(own: Ownership, sync: Sync, owner: NodeName | None) -> str:
     return phase(own, sync, owner is not None and owner != own.me)
+
+
+def _placed(members: Membership, own: Ownership, owner: NodeName | None) -> bool:
+    """Whether the application was placed where it runs, as far as this node hears its owner."""
+    if owner == own.me:
+        return own.placed_tick != 0
+    link = members.links.get(owner) if owner is not None else None
+    return link is not None and link.status is not None and link.status.placed is not None
 
 
 def _lacks(settings: Settings, members: Membership, own: Ownership) -> str:
@@ -175,24 +187,28 @@ def _sentence(
     sync: Sync,
     owner: NodeName | None,
     epoch: Epoch | None,
+    placed: bool,
     lacks: str,
     now_ms: int,
 ) -> str:
     until_ms = own.hold.until_ms
     if word == "syncing":
         names = ", ".join(map(str, sync.awaited))
-        return f"waiting for {names}{_left(sync.deadline_ms, now_ms)}"
+        on_standby = "on standby; " if own.on_standby else ""
+        return f"{on_standby}waiting for {names}{_left(sync.deadline_ms, now_ms)}"
     if word == "owner" and epoch is not None:
-        return f"{own.me} is the owner, epoch {epoch.number}"
+        how = ", placed here" if placed else ""
+        how += f", on standby: {own.hold.why}" if own.on_standby else ""
+        return f"{own.me} is the owner, epoch {epoch.number}{how}"
     if word == "yielding" and own.naming is not None:
         return f"handing over to {own.naming.successor}"
     if word == "stopping":
         return "stopping"
-    first = "standby"
+    first = "on standby" if own.on_standby else "standby"
     if settings.distributed.nodes.tier(own.me) is None:
         first = "observer, not in nodes"
     if owner is not None and epoch is not None:
-        state = f"{owner} is the owner, epoch {epoch.number}"
+        state = f"{owner} is the owner, epoch {epoch.number}{', placed there' if placed else ''}"
     elif lacks:
         state = lacks  # whatever time is left: it is no wait that ends
     elif word == "vacant":
@@ -211,6 +227,7 @@ def _left(until_ms: int | None, now_ms: int) -> str:
 def _nodes(
     settings: Settings,
     members: Membership,
+    own: Ownership,
     owner: NodeName | None,
     differing: Mapping[NodeName, tuple[str, ...]],
     now_ms: int,
@@ -223,6 +240,10 @@ def _nodes(
         heard_ms = link.heard_ms if link else None
         if link is None and name in members.gone:
             heard_ms = members.gone[name].heard_ms
+        status = link.status if link else None
+        standby, placed = status and status.on_standby, status and status.placed is not None
+        if name == members.me:
+            standby, placed = own.on_standby, own.placed_tick != 0
         yield NodeState(
             name,
             nodes.tier(name),
@@ -231,6 +252,8 @@ def _nodes(
             next(iter(members.contacts.addresses(name)), link.address if link else None),
             None if heard_ms is None else now_ms - heard_ms,
             differing.get(name, ()),
+            bool(standby),
+            bool(placed),
         )
     for tier, patterns in enumerate(nodes.tiers):
         for pattern in patterns:

@@ -26,7 +26,7 @@ from chucky.core.verdicts import (
     Yield,
 )  # fmt: skip
 from chucky.core.view import PeerView, View, held
-from chucky.messages import End, Epoch, Heard, Holds, Naming
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming
 from chucky.names import NodeName
 
 
@@ -69,19 +69,45 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     if view.highest and view.highest > epoch and not (others or afar_ms or view.listening):
         return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
-    if view.stop_by_ms is None:
-        # 5: a takeover waits until nobody's list differs (8).
-        movable = view.takeover and not view.mixed
-        ready = [p for p in ready if movable and _better_tier(view, p.name, view.me)]
-    elif view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
-        return Release()
+    if view.stop_by_ms is not None:
+        if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
+            return Release()
+    elif not view.on_standby:
+        ready = [p for p in ready if _may_take_over(view, p)]
     if ready:
-        best = min(ready, key=lambda p: _precedence(view, p.name, p.incarnation))
+        best = min(ready, key=lambda p: _turn(view, p))
         assert best.status is not None
         return Name(best.name, best.incarnation, best.status.tick)
+    why = _lacks_successor(view) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
     waits = [t for t in (view.stop_by_ms, ends_ms, max(afar_ms, default=None)) if t is not None]
-    return Hold(until_ms=min(waits, default=None))
+    return Hold(why, min(waits, default=None))
+
+
+def _may_take_over(view: View, peer: PeerView) -> bool:
+    """5: whether this owner, which could stay, gives way to that node, which is ready."""
+    s = peer.status
+    if s is None or view.mixed:
+        return False  # 8
+    free = view.placed_tick in (0, s.anew)  # it started after the application was placed here
+    return s.wants or (view.takeover and free and _better_tier(view, peer.name, view.me))
+
+
+def _lacks_successor(view: View) -> str:
+    """Say why an owner on standby goes on serving."""
+    found = []
+    for peer in view.peers:
+        if view.nodes.tier(peer.name) is not None:
+            s = peer.status
+            why = "gets ready" if peer.able else "cannot run it now"
+            if s is None or not s.synced:
+                why = "is not synced"
+            elif s.on_standby:
+                why = "is on standby, too"
+            elif s.stopping:
+                why = "is stopping"
+            found.append(f"{peer.name} {why}")
+    return "; ".join(found) or "no other listed node is up"
 
 
 def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
@@ -100,6 +126,8 @@ def _as_yielding(view: View, naming: Naming) -> Verdict:
     gone, until_ms = _successor_gone(view, naming)
     # Nobody that is up, asked after the naming, may hear a holder.
     asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
+    if gone and asked and any(h.holds is Holds.RUNNING for h in others):
+        return Release()  # an owner of a lower epoch, met after a partition: 6 is its matter now
     if gone and asked and not others:
         # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None
@@ -132,7 +160,8 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
     rivals = view.holders
     late = view.now_ms >= view.asked_by_ms
     lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
-    if lost or (late and rivals) or view.listening or view.stop_by_ms is not None:
+    leaves = view.on_standby or view.stop_by_ms is not None
+    if lost or (late and rivals) or view.listening or leaves:
         return Withdraw()
     asked = all(p.status and p.status.echo >= view.asked_tick for p in view.peers)
     dialled = _dialled(view)
@@ -142,7 +171,7 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
 
 
 def _as_standby(view: View) -> Verdict:
-    if view.nodes.tier(view.me) is None or view.stop_by_ms is not None:
+    if view.nodes.tier(view.me) is None or view.stop_by_ms is not None or view.on_standby:
         return Hold()
     if not view.synced or view.listening:
         return Hold()
@@ -174,18 +203,28 @@ def _beside_owner(view: View) -> Verdict:
     others = [h for h in view.holders if h.holds is not Holds.RUNNING]
     if len(owners) != 1 or others or not view.able:
         return Hold()
-    owner = owners[0]
-    assert owner.status is not None and owner.status.running is not None
+    owner, s = owners[0], owners[0].status
+    assert s is not None and s.running is not None
+    leaves = s.stopping or s.on_standby
+    mine = (not view.wants, _precedence(view, view.me, view.incarnation))
     for peer in view.peers:
-        if peer is not owner and peer.able and _before_me(view, peer):
+        if peer is not owner and _candidate(view, peer) and _turn(view, peer) < mine:
+            # One that does not get ready may be bound by the placement; this node is not.
+            acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
+            if leaves or s.placed is None or acts:
+                return Hold(f"standing aside for {peer.name}")
+    if not leaves and view.mixed:
+        return Hold()
+    if not leaves and not view.wants:
+        if not view.takeover or not _better_tier(view, view.me, owner.name):
             return Hold()
-    if not owner.status.stopping:
-        if view.mixed or not view.takeover or not _better_tier(view, view.me, owner.name):
-            return Hold()
-        due_ms = view.up_since_ms + view.takeover_delay_ms
+        if owner.name in view.binding:
+            return Hold(f"{owner.name} is placed")
+        due_ms = view.free_since_ms + view.takeover_delay_ms
         if view.now_ms < due_ms:
             return Hold("waiting for takeover_delay", due_ms)
-    return GetReady(owner.status.running)
+    free = s.placed is not None and owner.name not in view.binding
+    return GetReady(s.running, s.placed.tick if s.placed and free else 0)
 
 
 def _dialled(view: View) -> tuple[int, NodeName] | None:
@@ -232,7 +271,8 @@ def _vacant(view: View) -> Verdict:
             return Hold(f"standing aside for {peer.name}")
         s = peer.status
         # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
-        if lost is None and s and not s.synced and s.listed and not s.stopping:
+        waits = s and not s.synced and s.listed and not (s.stopping or s.on_standby)
+        if lost is None and waits:
             return Hold(f"waiting for {peer.name} to be synced")
     return _backed(
         view, Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
@@ -248,14 +288,22 @@ def _backed(view: View, verdict: Verdict) -> Verdict:
     for peer in view.peers:
         b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
-            if _precedence(view, b.holder, b.incarnation) < mine:
+            if _precedence(view, b.holder, b.incarnation) < mine and _claims(view, b) is not False:
                 return Hold(f"{peer.name} backs {b.holder}")
-        # A claim of that peer which has ended meanwhile holds nobody up.
-        claim = (peer.name, peer.incarnation, peer.status.claim if peer.status else 0)
-        if own is not None and claim == (own.holder, own.incarnation, own.claim):
-            if _precedence(view, peer.name, peer.incarnation) < mine:
-                return Hold(f"{view.me} backs {peer.name}")
+    if own is not None and _claims(view, own):
+        if _precedence(view, own.holder, own.incarnation) < mine:
+            return Hold(f"{view.me} backs {own.holder}")
     return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
+
+
+def _claims(view: View, backing: Backing) -> bool | None:
+    """Whether the claim that is backed goes on, as its own node says; one that has ended meanwhile
+    holds nobody up. None: it is not heard."""
+    holder = view.peer(backing.holder)
+    if holder is None or holder.status is None:
+        return None
+    now = (holder.incarnation, holder.status.claim)
+    return now == (backing.incarnation, backing.claim)
 
 
 def _is_settled(view: View, record: Record) -> bool | None:
@@ -308,6 +356,12 @@ def _precedence(view: View, name: NodeName, incarnation: int) -> tuple[int, Node
     # incarnation begins with the time of its start (docs/decisions/0001): the lower is up longer.
     tier = view.nodes.tier(name)
     return (incarnation if view.mixed or tier is None else tier, name)
+
+
+def _turn(view: View, peer: PeerView) -> tuple[bool, tuple[int, NodeName]]:
+    """What orders the nodes that a move may be to: first whom an administrator asked for."""
+    wants = peer.status is not None and peer.status.wants
+    return not wants, _precedence(view, peer.name, peer.incarnation)
 
 
 def _before_me(view: View, peer: PeerView) -> bool:

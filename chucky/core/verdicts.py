@@ -20,6 +20,7 @@ class GetReady:
     """Be ready to succeed the owner of this epoch, and say so."""
 
     epoch: Epoch
+    anew: int = 0  # the number of the owner's placement that this node started after
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class View:
     takeover: bool
     takeover_delay_ms: int
     now_ms: int
-    up_since_ms: int
+    free_since_ms: int  # its start, or its last `standby off`
     listening: bool  # the look goes on: hear first, then judge
     synced: bool
     able: bool
@@ -75,6 +75,10 @@ class View:
     down: Mapping[NodeName, DownView] = field(default_factory=dict)
     asked_tick: int = 0  # of ours, that first told of `starting`; 0: nobody need echo it
     asked_by_ms: int = 0  # when that no longer waits for an echo
+    wants: bool = False  # an administrator asked for a takeover to this node
+    on_standby: bool = False  # or told it to give the application away, and not to take it
+    placed_tick: int = 0  # of ours, that first told that the application is placed here; 0: not so
+    binding: frozenset[NodeName] = frozenset()  # owners placed while this node was up
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us

@@ -142,21 +142,25 @@ class Record:
 
 
 class Eye(Record):
-    """A record that grows by itself: one thread per node asks it over and over."""
+    """A record that grows by itself: a thread for each client asks a node over and over."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: int = 1, period_ms: int = PERIOD_MS) -> None:
         super().__init__()
+        self._clients = clients  # of each node
+        self._period_ms = period_ms
         self._closed = threading.Event()
         self._waiting: dict[str, int] = {}
 
     def watch(self, daemons: Iterable[Daemon], host: str = "127.0.0.1") -> "Eye":
         """Begin to ask these nodes, each where it runs, at this address."""
         for daemon in daemons:
-            threading.Thread(target=self._run, args=(daemon, host), daemon=True).start()
+            for _ in range(self._clients):
+                threading.Thread(target=self._run, args=(daemon, host), daemon=True).start()
         return self
 
     def waiting_ms(self, node: str) -> int:
-        """Return how long the request now open at this node has been waiting; 0: none is open."""
+        """Return how long the request now open at this node, of its only client, has been waiting;
+        0: none is open."""
         began_ms = self._waiting.get(node, 0)
         return now_ms() - began_ms if began_ms else 0
 
@@ -170,4 +174,4 @@ class Eye(Record):
             began_ms = self._waiting[daemon.label] = now_ms()
             self.add(ask(daemon.label, host, daemon.facts_port))
             self._waiting[daemon.label] = 0
-            time.sleep(max(0, PERIOD_MS - (now_ms() - began_ms)) / 1000)
+            time.sleep(max(0, self._period_ms - (now_ms() - began_ms)) / 1000)

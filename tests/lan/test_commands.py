@@ -1,6 +1,7 @@
 """The commands against real daemons on loopback: what they print and how they exit."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -85,6 +86,42 @@ def first_line(daemon: Daemon) -> str:
     line = done.stdout.partition("\n")[0]
     assert done.returncode == 0 and line
     return f"STATUS={line}"
+
+
+def test_takeover_and_standby_say_what_they_did(bed: Bed) -> None:
+    cluster = pair(bed)
+    a, b = cluster["a"], cluster["b"]
+    epoch = a.status()["epoch"]
+    for text in (f"b@manticore is the owner, epoch {epoch + 1}, placed here\n",) * 2:
+        done = b.chucky("takeover")
+        assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+    assert a.status()["placed"] and not a.status()["standby"]
+    assert b.chucky("status").stdout.startswith(text)
+    done = a.chucky("standby", "on")
+    told = f"on standby; b@manticore is the owner, epoch {epoch + 1}, placed there\n"
+    assert (done.returncode, done.stdout) == (0, told)
+    done = a.chucky("takeover")
+    why = "no takeover to a@manticore: a@manticore is on standby; say first: chucky standby off"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"chucky: {why}\n")
+    shown = {n["name"]: n for n in b.status()["nodes"]}
+    assert shown["a@manticore"]["standby"] and shown["b@manticore"]["placed"]
+    assert re.search(r"^  a@manticore +tier 0 +up +on standby,", b.chucky("status").stdout, re.M)
+    done = b.chucky("standby", "on")  # nobody else is able: it goes on serving
+    assert done.returncode == 1 and "as soon as another node can" in done.stderr
+    assert b.status()["phase"] == "owner"
+    done = a.chucky("standby", "off")
+    assert done.returncode == 0 and done.stdout.startswith("a@manticore may own again; ")
+    cluster.eye.served_everywhere("a", "ab", now_ms())
+    assert not cluster.eye.failed("ab") and cluster.eye.owners() == ["a", "b", "a"]
+
+
+def test_who_leaves_before_the_answer_changes_nothing(bed: Bed) -> None:
+    cluster = pair(bed)
+    cluster["a"].kill()
+    asks = call(str(cluster["b"].control), {"command": "takeover"}, 30.0)
+    cluster["b"].log.wait("is down")
+    asks.close()  # type: ignore[attr-defined]
+    cluster["b"].says("Application is started on b@manticore")
 
 
 def test_connect_dials_the_host_part(bed: Bed) -> None:

@@ -135,6 +135,14 @@ class Player:
     def stop(self, short: str) -> None:
         self.cluster.give(short, ev.ShutdownRequested())
 
+    def takeover(self, short: str) -> None:
+        """`chucky takeover` there; its log tells the answer: `done: ...` or `not done: ...`."""
+        self.cluster.give(short, ev.TakeoverRequested(1))
+
+    def standby(self, short: str, to: str) -> None:
+        """`chucky standby on` or `off` there."""
+        self.cluster.give(short, ev.StandbyRequested(1, to == "on"))
+
     def cut(self, one: str, other: str) -> None:
         """`cut ab cde` cuts each of the ones off from each of the others."""
         for a in one:
@@ -188,8 +196,8 @@ class Player:
             self.cluster.write(f"{short}: {view.phase}: {view.sentence}" if view else f"{short}: -")
 
     COMMANDS = (
-        "config nodes start kill power_off freeze thaw stop cut heal fails unready mends app_fails"
-        " run until state"
+        "config nodes start kill power_off freeze thaw stop takeover standby cut heal fails unready"
+        " mends app_fails run until state"
     ).split()
 
     def do(self, command: str) -> list[str]:

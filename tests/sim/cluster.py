@@ -370,6 +370,8 @@ class Cluster:
             case ac.Report(_, sentence):
                 host.log.append((self.now_ms, sentence))
                 self.tell(f"{host.key}: {sentence}")
+            case ac.RequestDone():
+                host.answers.append(action)
             case ac.Exit(code, sentence):
                 host.exit = (code, sentence)
                 for end in list(host.ends.values()):

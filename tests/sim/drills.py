@@ -13,6 +13,7 @@ from tests.sim.clock import MS
 from tests.sim.cluster import Cluster
 from tests.sim.host import Host
 from tests.sim.nemesis import Nemesis, spoof
+from tests.sim.orders import Administrators
 from tests.sim.requests import Requests
 from tests.sim.swarm import Options
 
@@ -28,6 +29,7 @@ class Drills:
     options: Options
     nemesis: Nemesis
     requests: Requests
+    administrators: Administrators
     slack_us: int
 
     def __post_init__(self) -> None:
@@ -48,7 +50,8 @@ class Drills:
             return
         drills = [
             self.kill, self.power, self.freezes, self.returns, self.stops, self.partition,
-            self.crash, self.broken_standby, self.strangers, self.two_at_once,
+            self.crash, self.broken_standby, self.strangers, self.two_at_once, self.takes,
+            self.takes, self.gives, self.gives,
         ]  # fmt: skip
         if self.options.majority:
             drills += [self.no_majority, self.few_backers]
@@ -89,14 +92,21 @@ class Drills:
         least = min(nodes.tier(h.name) or 0 for h in self.listed)
         return {h.name for h in self.listed if nodes.tier(h.name) == least}
 
+    def _better(self, owner: Host) -> list[Host]:
+        """Those of a better tier."""
+        nodes = self.settings.distributed.nodes
+        return [h for h in self.listed if (nodes.tier(h.name) or 0) < (nodes.tier(owner.name) or 0)]
+
+    def _is_placed(self, owner: Host) -> bool:
+        return self.administrators.kept_from(owner, self._better(owner))
+
     def _at_rest(self) -> bool:
         serving = self.serving
         if len(serving) != 1:
             return False
         epoch, owner = serving[0].running, serving[0]
-        best = self._best()
         if self.settings.distributed.takeover and not self.options.differs:
-            if owner.name not in best:
+            if self._better(owner) and not self._is_placed(owner):
                 return False
         return self._all_met() and all(h.view().epoch == epoch for h in self.nodes)
 
@@ -125,6 +135,8 @@ class Drills:
             self.cluster.run(50)
         else:
             best = self._best() if self.settings.distributed.takeover else None
+            placed = [h for h in self.serving if self._is_placed(h)]
+            best = best and {*best, *(h.name for h in placed)}
             names = [h.name for h in self.serving]
             self._must(liveness.l_in_the_end(names, best))  # type: ignore[arg-type]
             raise AssertionError(f"L7: all is well, and it does not come to rest\n{self.cluster}")
@@ -244,6 +256,51 @@ class Drills:
         took_us = self.took_us(self._next(owner), 20_000 * MS)
         self._must(liveness.l4_planned_stop(took_us, self.slack_us))
         self.took_us(lambda: owner.node is None, 20_000 * MS)
+
+    def _asks(self, host: Host, event: Callable[[int], ev.Event]) -> tuple[int | None, bool]:
+        """Let an administrator ask; return how long the answer took, and whether it was yes."""
+        host.answers.clear()
+        self.cluster.give(host.key, event(0))
+        took_us = self.took_us(lambda: host.answers, 20_000 * MS)
+        return took_us, bool(host.answers) and host.answers[-1].done
+
+    def takes(self) -> None:
+        """0008: a takeover to any node, where it stays until a better one starts anew."""
+        host = self.rng.choice(self.listed)
+        took_us, done = self._asks(host, ev.TakeoverRequested)
+        self._must(liveness.asked_for(took_us, done, self.serving == [host], self.slack_us))
+        self.cluster.run(self.rng.randint(0, 3000))
+        better = self._better(host)
+        self._must(liveness.placed_stays(host.name, [h.name for h in self.serving]))
+        if not better or not self._quorate(1) or self.rng.random() < 0.5:
+            return
+        anew = self.rng.choice(better)
+        self.cluster.kill(anew.key)
+        self.cluster.run(self.rng.randint(0, 1500))
+        self.cluster.start(anew.key)
+        if self.settings.distributed.takeover:
+            self.took_us(lambda: anew.node is not None and anew.view().synced, 10_000 * MS)
+            took_us = self.took_us(lambda: anew in self.serving, 20_000 * MS)
+            self._must(liveness.l3_takeover(self.settings, took_us, self.slack_us))
+        else:
+            self.cluster.run(1000)
+            self._must(liveness.placed_stays(host.name, [h.name for h in self.serving]))
+
+    def gives(self) -> None:
+        """0008: standby on at the owner, and off."""
+        owner, d = self._owner(), self.settings.distributed
+        took_us, done = self._asks(owner, lambda n: ev.StandbyRequested(n, True))
+        moved = self.serving != [owner] and len(self.serving) == 1
+        self._must(liveness.asked_for(took_us, done, moved, self.slack_us))
+        self.cluster.run(self.rng.randint(0, 3000))
+        now = self._owner()
+        self._must(liveness.placed_stays(now.name, [h.name for h in self.serving]))
+        self._asks(owner, lambda n: ev.StandbyRequested(n, False))
+        if d.takeover and owner in self._better(now):
+            others = [h for h in self._better(now) if h is not owner]
+            took_us = self.took_us(lambda: owner in self.serving, 20_000 * MS)
+            if not others or took_us is not None:
+                self._must(liveness.l3_takeover(self.settings, took_us, self.slack_us))
 
     def partition(self) -> None:
         """L5: a partition, long enough for two owners, heals; S5: a stranger cannot prolong it."""
@@ -373,6 +430,9 @@ class Drills:
     def mixed(self) -> None:
         """Rule 8: [distributed] is not the same everywhere."""
         for _ in range(2):
+            # One that does not see the difference may be taking it over at this moment.
+            if self.took_us(lambda: len(self.serving) == 1, 1000 * MS) is None:
+                self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
             owner = self._owner()
             self._keeps(owner)
             others = [h for h in self.nodes if h is not owner and self._lists_itself(h)]

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from chucky.core.actions import RequestDone
 from chucky.core.node import Node
 from chucky.core.snapshot import Route, Snapshot
 from chucky.messages import Epoch
@@ -39,6 +40,7 @@ class Host:
         self.alive_us = 0  # since when the process runs without a pause
         self.exit: tuple[int, str] | None = None
         self.log: list[tuple[int, str]] = []  # true ms, sentence
+        self.answers: list[RequestDone] = []
         # The shell around the core.
         self.ends: dict[int, End] = {}
         self.last_accepted = 0

@@ -57,7 +57,9 @@ def said(world: World, body: Body, place: int, status: Status) -> Body:
     """Return what is true of a node that says this. Raises AssertionError."""
     if status.naming is not None and not body.names:
         nodes, to = world.settings.distributed.nodes, status.naming.successor
-        _must(safety.s4_only_a_better_tier_takes_over(nodes, name(place), status.stopping, to))
+        asked = any(b and b.asked and name(p) == to for p, b in enumerate(world.bodies))
+        moved = status.stopping or body.standby or asked
+        _must(safety.s4_only_a_better_tier_takes_over(nodes, name(place), moved, to))
     for epoch in (status.starting, status.running):
         if epoch is not None:
             body = _begins(body, place, epoch)
@@ -76,6 +78,7 @@ def started(world: World, body: Body, place: int, epoch: Epoch, now_ms: int) -> 
     body = _begins(body, place, epoch)
     if body.sync is not None:
         _must(safety.s3_nothing_runs_before_the_sync(_syncing(world, body.sync, place), now_ms))
+    _must(safety.standby_does_not_start(body.standby, body.names))
     if body.named is None and not body.names:
         lost = _last_sign(world, body, place, now_ms)
         timeout_ms = world.settings.distributed.timeout_ms

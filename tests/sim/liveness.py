@@ -83,6 +83,19 @@ def l4_planned_stop(took_us: int | None, slack_us: int) -> str | None:
     return _within("L4", took_us, 500_000 + slack_us, "another node served")
 
 
+def asked_for(took_us: int | None, done: bool, moved: bool, slack_us: int) -> str | None:
+    """0008: what an administrator asks for in a calm cluster is so within what L3 gives a move, and
+    the answer says that it is."""
+    if took_us is not None and not (done and moved):
+        return f"0008: the answer is {done}, it is {moved}"
+    return _within("0008", took_us, 500_000 + slack_us, "the application was where it is wanted")
+
+
+def placed_stays(where: NodeName, serving: list[NodeName]) -> str | None:
+    """0008: the application stays where an administrator put it, when nothing else happens."""
+    return None if serving == [where] else f"0008: {where} was to keep it, and {serving} serves"
+
+
 def l5_one_owner(serving: list[NodeName], best: NodeName | None) -> str | None:
     """L5: "500 ms after frames pass both ways again: one owner, the best-standing." To be called
     then, where an owner ran on some side; `best` of those that ran, None where nothing orders them

@@ -111,8 +111,18 @@ class Move:
         """The application stops by itself."""
         body = self.bodies[place]
         assert body is not None
-        self.bodies[place] = body._replace(runs=None)
+        self.bodies[place] = body._replace(runs=None, placed=False)
         self.give(place, ev.ApplicationFailed("broken"))
+
+    def ask(self, place: int, event: ev.TakeoverRequested | ev.StandbyRequested) -> None:
+        """An administrator asks one node for something."""
+        body = self.bodies[place]
+        assert body is not None
+        takeover = isinstance(event, ev.TakeoverRequested)
+        self.bodies[place] = body._replace(
+            asked=body.asked or takeover, standby=body.standby or not takeover
+        )
+        self.give(place, event)
 
     def end(self, place: int) -> None:
         """The process is gone; its host closes its connections."""
@@ -223,7 +233,9 @@ class Move:
             case ac.StopApplication():
                 assert body.runs is not None
                 self.world.given_up = tuple(sorted({*self.world.given_up, body.runs}))
-                self.bodies[place] = body._replace(runs=None)
+                self.bodies[place] = body._replace(runs=None, placed=False)
+            case ac.RequestDone(_, True) if body.runs is not None and not body.standby:
+                self.bodies[place] = body._replace(placed=True)
             case ac.Exit(code):
                 if code:
                     judge.exits(self.world, body, place, self.now_ms)

@@ -268,6 +268,24 @@ class Nemesis(Watch):
             host.settings = settings  # type: ignore[assignment]
             self.cluster.give(host.key, ev.Reloaded(settings))  # type: ignore[arg-type]
 
+    def _takeover(self, host: Host) -> Undo | None:
+        """An administrator wants the application there, now and then on two nodes at once."""
+        for node in {host, self.rng.choice((host, self._other(host)))}:
+            self._number += 1
+            self.cluster.tell(f"{node.key}: is asked for a takeover")
+            self.cluster.give(node.key, ev.TakeoverRequested(self._number))
+        return None
+
+    def _standby(self, host: Host) -> Undo | None:
+        """An administrator has work to do there."""
+        self._stands_by(host, True)
+        return lambda: self._stands_by(host, False)
+
+    def _stands_by(self, host: Host, on: bool) -> None:
+        self._number += 1
+        self.cluster.tell(f"{host.key}: is put {'on' if on else 'off'} standby")
+        self.cluster.give(host.key, ev.StandbyRequested(self._number, on))
+
     def _addresses(self, host: Host) -> Undo | None:
         """An interface comes up."""
         self.cluster.give(host.key, ev.AddressesChanged((host.address,), came_up=True))

@@ -58,13 +58,13 @@ def live(seed: int, tell: Callable[[str], None] | None = None) -> Cluster:
     cluster.telling = tell
     cluster.tell(str(options))
     # S2 asks for one [distributed]; what it really rests on is one electorate and one timeout.
-    Witness(cluster, slack_us(options), options.majority and options.one_electorate)
+    witness = Witness(cluster, slack_us(options), options.majority and options.one_electorate)
     requests = Requests(cluster)
     Asker(cluster)
     nemesis = Nemesis(cluster, options)
     nemesis.begin()
     cluster.run(options.bad_us // MS)
-    Drills(cluster, options, nemesis, requests, slack_us(options)).run()
+    Drills(cluster, options, nemesis, requests, witness.administrators, slack_us(options)).run()
     cluster.run(max(0, LEAST_MS - cluster.now_ms))
     return cluster
 

@@ -125,14 +125,31 @@ def s4_no_failover_before_the_timeout(
 
 
 def s4_only_a_better_tier_takes_over(
-    nodes: PriorityList, owner: NodeName, stopping: bool, successor: NodeName
+    nodes: PriorityList, owner: NodeName, moved: bool, successor: NodeName
 ) -> str | None:
     """S4: "a node of an equal tier never takes over". To be called when an owner names a successor;
-    one that stops may name any listed node."""
+    one that stops or is on standby, or is `moved` by a takeover to the other, may name any listed
+    node."""
     mine, other = nodes.tier(owner), nodes.tier(successor)
-    if other is None or not (stopping or mine is None or other < mine):
+    if other is None or not (moved or mine is None or other < mine):
         return f"S4: {owner} of tier {mine} names {successor} of tier {other}"
     return None
+
+
+def a_placement_stays(owner: NodeName, placed_us: int, free_us: int, now_us: int) -> str | None:
+    """0008: "a better-tier node that was already running when the placement was made does not take
+    it back". To be called when the owner gives way to a better tier that nobody asked for, with
+    when it was placed, and since when the other one runs or is off standby. What a node that was
+    cut off hears of it late it reckons with clocks that may be 1 % apart."""
+    if free_us < placed_us - (now_us - placed_us) // 100 - ROUND_US:
+        return f"0008: {owner} was placed at {placed_us}, and gives way to one free at {free_us}"
+    return None
+
+
+def standby_does_not_start(on_standby: bool, resumes: bool) -> str | None:
+    """0008: a node on standby "never starts", but takes back what its named successor did not
+    take. To be called when it starts the application."""
+    return "0008: a node on standby starts" if on_standby and not resumes else None
 
 
 def s5_strangers_change_nothing(

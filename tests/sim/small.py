@@ -42,6 +42,9 @@ class Body(NamedTuple):
     taken: Epoch | None  # and did so
     names: bool  # it says that it has named another
     sync: Sync | None  # None: the case has no sync lists
+    asked: bool = False  # for a takeover
+    placed: bool = False  # what runs here was placed here
+    standby: bool = False
 
 
 class Wire(NamedTuple):

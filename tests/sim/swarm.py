@@ -14,6 +14,7 @@ MAJORITY = True  # draw quorum = "majority", too
 FAULTS = (
     "kill", "power_off", "freeze", "suspend", "stop", "cut", "cut_one_way", "split", "isolate",
     "slow", "reset", "fails", "unready", "crash", "reload", "addresses", "spoof", "twin", "flap",
+    "takeover", "standby",
 )  # fmt: skip
 
 

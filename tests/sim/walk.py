@@ -1,11 +1,12 @@
 """Walks through every order of a few events in small worlds: `python3 -m tests.sim.walk`.
 
 From each world every move is made that the case allows: deliver the next message, let it be late,
-or lost with its link; let time pass; crash, start or stop a node, let its application fail; cut two
-nodes apart, or one from all; heal. All but deliver, time and heal are faults, and of those a case
-has only so many. Worlds that are the same but for what time it is are walked once, so a case may be
-walked to its end. After each move the S-promises are checked (judge.py); and from each world with
-nothing under way, once all is healed and no more happens, the best node must come to own alone.
+or lost with its link; let time pass; crash, start or stop a node, let its application fail, ask it
+for a takeover or put it on standby; cut two nodes apart, or one from all; heal. All but deliver,
+time and heal are faults, and of those a case has only so many. Worlds that are the same but for
+what time it is are walked once, so a case may be walked to its end. After each move the S-promises
+are checked (judge.py); and from each world with nothing under way, once all is healed and no more
+happens, the best node must come to own alone.
 
 Deliveries to different nodes commute, and so do faults of one node with deliveries to another: so
 the node that comes first in order is served first, and faults of the others wait until no message
@@ -104,6 +105,11 @@ def _cases() -> Iterator[Case]:
         yield Case(f"{name}-return", tiers, quorum, "bc", True, 2, budget)
     yield Case("two-sync", two, "reachable", "a", False, 2, budget, "ab")
     yield Case("three-sync", three, "reachable", "a", False, 2, budget, "ab", "c")
+    for kind in ("takeover", "standby"):
+        asked = ((kind, 1), *budget)
+        yield Case(f"two-{kind}", two, "reachable", "ab", True, 1, ((kind, 1),))
+        yield Case(f"three-{kind}", three, "reachable", "abc", True, 2, asked)
+        yield Case(f"majority-{kind}", line, "majority", "abc", True, 2, asked)
 
 
 CASES = list(_cases())
@@ -139,7 +145,7 @@ def moves(world: World) -> Iterator[Step]:
             if budget.get("start") and not ready:
                 yield ("start", place)
         elif not ready or place == first:
-            for kind in ("crash", "stop", "fail"):
+            for kind in ("crash", "stop", "fail", "takeover", "standby"):
                 if budget.get(kind) and (kind != "fail" or body.runs):
                     yield (kind, place)
     if budget.get("cut"):
@@ -185,6 +191,10 @@ def moved(world: World, step: Step) -> World:
             move.give(*rest, ev.ShutdownRequested())
         case "fail":
             move.fail(*rest)
+        case "takeover":
+            move.ask(*rest, ev.TakeoverRequested(1))
+        case "standby":
+            move.ask(*rest, ev.StandbyRequested(1, True))
         case "cut":
             move.cut([p for p, _ in world.since_ms if set(rest) <= set(p)])
         case "heal":
@@ -229,13 +239,16 @@ def settles(world: World, known: set[int]) -> None:
 
 
 def best_of(world: World) -> set[NodeName]:
-    """Return the running nodes of the best tier; none where no majority runs."""
+    """Return the running nodes of the best tier, but for those on standby, and where it is placed;
+    none where no majority runs, or nobody else."""
     d = world.settings.distributed
-    names = [small.name(p) for p, body in enumerate(world.bodies) if body]
-    if d.quorum == "majority" and 2 * len(names) <= d.nodes.size:
+    here = [(small.name(p), body) for p, body in enumerate(world.bodies) if body]
+    names = [n for n, body in here if not body.standby]
+    if not names or (d.quorum == "majority" and 2 * len(here) <= d.nodes.size):
         return set()
     tiers = {n: d.nodes.tier(n) for n in names}
-    return {n for n in names if tiers[n] == min(t for t in tiers.values() if t is not None)}
+    best = {n for n in names if tiers[n] == min(t for t in tiers.values() if t is not None)}
+    return best | {n for n, body in here if body.placed}
 
 
 # The walk.

@@ -11,6 +11,7 @@ from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
 from tests.sim.network import Path
+from tests.sim.orders import Administrators
 
 LOOK_LIMIT_MS = 2000  # chucky/core/startup.py: interfaces that come up prolong the look to this
 
@@ -44,6 +45,7 @@ class Witness(Watch):
         self.lives: dict[str, Life] = {}
         self.served: dict[Epoch, str] = {}
         self.checks = 0
+        self.administrators = Administrators(cluster)  # who looks before this one does
         cluster.watch(self)
 
     # What is true.
@@ -168,12 +170,8 @@ class Witness(Watch):
                 if status.naming != life.naming:
                     life.naming = status.naming
                     if status.naming is not None:
-                        nodes, name = host.settings.distributed.nodes, status.naming.successor
-                        self._must(
-                            safety.s4_only_a_better_tier_takes_over(
-                                nodes, host.name, status.stopping, name
-                            )
-                        )
+                        stopping = status.stopping
+                        self._must(self.administrators.names(host, stopping, status.naming))
             case ac.StartApplication(epoch):
                 self._starts(host, life, epoch)
             case ac.StopApplication():
@@ -188,6 +186,7 @@ class Witness(Watch):
     def _starts(self, host: Host, life: Life, epoch: Epoch) -> None:
         local_ms = self.cluster.local_ms(host)
         self._must(safety.s3_nothing_runs_before_the_sync(life.sync, local_ms))
+        self._must(self.administrators.starts(host, life.naming is not None))
         self._begins(host, life, epoch)
         # A Status on a link that waits for its name is sent, and not heard: with twins nobody can
         # say which sign a node knew of.

@@ -29,8 +29,8 @@ class Cluster(cluster.Cluster, cluster.Watch):
         match action:
             case ac.Report():
                 self.reports[host.key].append(action)
-            case ac.ConnectDone():
-                host.log.append((self.now_ms, f"connect: {action.connected}"))
+            case ac.RequestDone(_, done, sentence):
+                host.log.append((self.now_ms, f"{'done' if done else 'not done'}: {sentence}"))
 
     def stepped(self, host: Host) -> None:
         """Note who serves."""

@@ -16,6 +16,7 @@ from chucky.messages import (
     Member,
     NameTaken,
     Naming,
+    Placed,
     Sign,
     Status,
 )
@@ -65,6 +66,10 @@ statuses = st.builds(
     st.lists(holders, max_size=3).map(tuple),
     numbers,
     st.none() | st.builds(Backing, node_names, numbers, numbers, numbers),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.builds(Placed, numbers, numbers),
+    numbers,
 )
 address_lists = st.lists(addresses, max_size=3).map(tuple)
 members = st.builds(Member, node_names, address_lists)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chucky.core.vacancy import Record
 from chucky.core.view import DownView, LeaseView, PeerView, View
-from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Sign, Status
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from tests.unit.cluster import name
@@ -61,6 +61,8 @@ def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
         [("ready", epoch) for epoch in epochs(*NODES)],
         [(field, False) for field in ("listed", "synced", "able")],
         [("stopping", True), ("claim", 1), ("digest", OTHER)],
+        [("wants", True), ("on_standby", True), ("placed", Placed(2, 0))],
+        [("anew", number) for number in (2, 3)],
         [("echo", echo) for echo in (0, 1, 3, 4)],
         [("hears", (Heard(*heard),)) for heard in heards],
         [("signs", (Sign(*sign),)) for sign in signs],
@@ -86,6 +88,8 @@ def of_a_view() -> list[Sequence[Difference]]:
         [("asked_by_ms", t) for t in ms],
         [("lease", lease) for lease in leases],
         [("lapsed", epoch) for epoch in epochs(ME)],
+        [("wants", True), ("on_standby", True)],
+        [("placed_tick", 2), ("binding", frozenset(OTHERS)), ("binding", frozenset(OTHERS[:1]))],
     ]
 
 
@@ -94,7 +98,7 @@ QUIET_STATUS = QUIET._asdict()
 QUIET_VIEW: dict[str, Any] = dict(
     me=ME, incarnation=INCARNATION, nodes=LISTS[0], digest=MINE, timeout_ms=6,
     tick_time_ms=TICK_TIME_MS, takeover=True, takeover_delay_ms=0, now_ms=NOW_MS,
-    up_since_ms=NOW_MS - 5, listening=False, synced=True, able=True, stop_by_ms=None,
+    free_since_ms=NOW_MS - 5, listening=False, synced=True, able=True, stop_by_ms=None,
     highest=None, running=None, starting=None, naming=None, naming_tick=2,
     ready_sent_ms={1: NOW_MS - 2, 2: NOW_MS - 1},
 )  # fmt: skip
@@ -169,13 +173,15 @@ def views(draw: st.DrawFn) -> View:
 
 NEAR_STATUS: list[Difference] = [
     ("digest", OTHER), ("synced", False), ("stopping", True), ("claim", 1), ("echo", 1),
-    ("ready", Epoch(2, ME)), ("backing", Backing(OTHERS[0], INCARNATION, 1, 1)),
+    ("ready", Epoch(2, ME)), ("wants", True), ("on_standby", True), ("placed", Placed(2, 0)),
+    ("anew", 2), ("backing", Backing(OTHERS[0], INCARNATION, 1, 1)),
 ]  # fmt: skip
 NEAR_VIEW: list[Difference] = [
     ("takeover", False), ("takeover_delay_ms", 5), ("takeover_delay_ms", 6), ("timeout_ms", 0),
     ("timeout_ms", None), ("able", False), ("listening", True), ("highest", Epoch(2, ME)),
     ("highest", Epoch(3, OTHERS[1])), ("lease", LeaseView(None, 1, 2)),
     ("lease", LeaseView(NOW_MS + 2, 2, 2)), ("stop_by_ms", NOW_MS + 2), ("records", ()),
+    ("wants", True), ("on_standby", True), ("placed_tick", 2), ("binding", frozenset(OTHERS)),
     ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2),
     ("nodes", LISTS[1]), ("nodes", LISTS[2]), *(("now_ms", NOW_MS + ms) for ms in range(1, 6)),
 ]  # fmt: skip

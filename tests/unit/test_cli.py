@@ -1,5 +1,6 @@
 """The command line against a daemon's socket that a test answers itself."""
 
+import json
 import os
 import socket
 import subprocess
@@ -44,6 +45,34 @@ def test_a_node_that_is_called_otherwise_here_is_told_of_those_that_run(
     assert cli.main(["--runtime-dir", str(tmp_path), "--node", "a@alpha", "status"]) == 69
     said = "chucky: no node a@alpha runs here, but a; give --node that name, or start a@alpha:"
     assert capsys.readouterr().err == f"{said} systemctl start chucky@a@alpha\n"
+
+
+@pytest.mark.parametrize("command", [["takeover"], ["standby", "on"], ["standby", "off"]])
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_change_of_owner_ends_with_its_sentence(
+    command: list[str], granted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a" / "a.sock"))
+        listener.listen()
+
+        def daemon() -> None:
+            client, _ = listener.accept()
+            with client:
+                asked.append(client.recv(1000))
+                answer = {"granted": granted, "sentence": "so it is"}
+                client.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=daemon)
+        thread.start()
+        code = cli.main(["--runtime-dir", str(tmp_path), *command])
+        thread.join()
+    request = {"command": command[0]} | ({"to": command[1]} if command[1:] else {})
+    assert json.loads(asked[0]) == request
+    out, err = ("so it is\n", "") if granted else ("", "chucky: so it is\n")
+    assert (code, *capsys.readouterr()) == (0 if granted else 1, out, err)
 
 
 def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":

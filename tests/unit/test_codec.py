@@ -24,6 +24,7 @@ from chucky.messages import (
     Message,
     NameTaken,
     Naming,
+    Placed,
     Sign,
     Status,
 )
@@ -49,6 +50,10 @@ GOLDEN: dict[str, Message] = {
         naming=Naming(Epoch(3, A), B, 2**64 - 1, 247),
         signs=(Sign(Epoch(2, B), 7, 248, End.NAMED, 65536, A, 8, True),),
         hears=(Heard(Epoch(3, A), 8, Holds.STARTING, b"", 0),),
+        wants=True,
+        on_standby=True,
+        placed=Placed(299, 60_000),
+        anew=250,
     ),
     "hello": Hello(
         "1.0", 5000, 4041, (HOME, LINK_LOCAL), (("timeout", "inf"),), (Member(B, (HOME,)),)

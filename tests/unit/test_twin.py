@@ -133,6 +133,11 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
         b = s.backing
         if b is None or b.holder == v.me or not listed(v, b.holder) or not listed(v, n):
             continue
+        # A claim that has ended, as who made it says itself, holds nobody up.
+        holder = up(v).get(b.holder)
+        if holder and holder.status:
+            if holder.incarnation != b.incarnation or holder.status.claim != b.claim:
+                continue
         theirs, mine = (tier(v, b.holder), b.holder), (tier(v, v.me), v.me)
         if lists_differ(v):
             theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
@@ -183,15 +188,23 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
     if v.stop_by_ms is not None:
         if v.now_ms >= v.stop_by_ms or not able:
             return {("Release", False)}
-    elif not v.takeover or lists_differ(v):
-        return HOLD
-    else:
-        able = {n for n in able if tier(v, n) < tier(v, v.me)}
+    elif not v.on_standby:
+        if lists_differ(v):
+            return HOLD
+        able = {n for n in able if said(v)[n].wants or takes_over(v, n)}
     ready = [n for n in able if said(v)[n].ready == mine]
     if not ready:
         return HOLD
-    best = min(ready, key=lambda n: order(v, n))
+    # 0008: whom an administrator asked for comes first.
+    best = min([n for n in ready if said(v)[n].wants] or ready, key=lambda n: order(v, n))
     return {("Name", best, up(v)[best].incarnation, said(v)[best].tick)}
+
+
+def takes_over(v: View, node: NodeName) -> bool:
+    """5; 0008: from where it is placed, only what started after that."""
+    if not v.takeover or tier(v, node) >= tier(v, v.me):
+        return False
+    return v.placed_tick == 0 or said(v)[node].anew == v.placed_tick
 
 
 # -- the old owner that named a successor (5)
@@ -216,7 +229,11 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
     else:
         will_not = True  # nobody knows it any more
     all_asked = all(p.status is not None and p.status.echo >= v.naming_tick for p in v.peers)
-    if not will_not or not all_asked or holders(v):
+    if not will_not or not all_asked:
+        return HOLD
+    if running(v):
+        return {("Release", False)}  # an owner of a lower epoch, met after a partition, has it
+    if holders(v):
         return HOLD
     if not v.able or v.stop_by_ms is not None:
         return {("Release", False)}  # as sure as this node would have to be to go on itself
@@ -234,7 +251,7 @@ def as_starting(v: View, mine: Epoch) -> set[Essence]:
     over = v.now_ms >= v.asked_by_ms
     others = holders(v)
     ahead = {h for h in others if h.how is not Holds.STARTING or over or stands_better(v, h, mine)}
-    if v.listening or v.stop_by_ms is not None or ahead:
+    if v.listening or v.stop_by_ms is not None or v.on_standby or ahead:
         return {("Withdraw",)}
     unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]
     unasked += [n for n, d in v.down.items() if listed(v, n) and (d.asked_by_ms or 0) > v.now_ms]
@@ -246,6 +263,8 @@ def as_starting(v: View, mine: Epoch) -> set[Essence]:
 
 def as_standby(v: View) -> set[Essence]:
     if not listed(v, v.me) or v.stop_by_ms is not None or not v.synced or v.listening:
+        return HOLD
+    if v.on_standby:
         return HOLD
     # A naming is the owner's own word: it waits for nobody's first Status.
     namers = {n for n, s in said(v).items() if s.naming and is_for_me(v, s.naming)}
@@ -272,14 +291,23 @@ def beside_a_holder(v: View) -> set[Essence]:
     if len(owners) != 1 or any(h.how is not Holds.RUNNING for h in holders(v)) or not v.able:
         return HOLD
     epoch = next(iter(owners)).epoch
-    if any(order(v, n) < order(v, v.me) for n in able_peers(v) - {epoch.node}):
-        return HOLD
-    if not said(v)[epoch.node].stopping:
-        better = tier(v, v.me) < tier(v, epoch.node)
-        long_enough = v.now_ms - v.up_since_ms >= v.takeover_delay_ms
-        if not v.takeover or lists_differ(v) or not better or not long_enough:
+    owner = said(v)[epoch.node]
+    leaves = owner.stopping or owner.on_standby
+    for n in able_peers(v) - {epoch.node}:
+        first = order(v, n) < order(v, v.me)
+        if said(v)[n].wants != v.wants:  # 0008: whom an administrator asked for comes first
+            first = said(v)[n].wants
+        bound = owner.placed and not leaves and not said(v)[n].wants
+        if first and (not bound or said(v)[n].ready == epoch):
             return HOLD
-    return {("GetReady", epoch)}
+    binds = epoch.node in v.binding
+    if not leaves:
+        better = tier(v, v.me) < tier(v, epoch.node)
+        long_enough = v.now_ms - v.free_since_ms >= v.takeover_delay_ms
+        takes = v.takeover and better and long_enough and not binds
+        if lists_differ(v) or not (takes or v.wants):
+            return HOLD
+    return {("GetReady", epoch, owner.placed.tick if owner.placed and not binds else 0)}
 
 
 def vacant(v: View) -> set[Essence]:
@@ -355,6 +383,7 @@ def may_start(v: View, lost: NodeName | None, waits: bool) -> set[Essence]:
         return HOLD
     for n, s in said(v).items():
         syncs = listed(v, n) and s.listed and not s.synced and not s.stopping
+        syncs = syncs and not s.on_standby
         if waits and syncs and order(v, n) < order(v, v.me):
             return HOLD
     return backed(v, ("Start", lost))

@@ -23,7 +23,7 @@ from chucky.core.verdicts import (
     Yield,
 )
 from chucky.core.view import DownView, LeaseView, PeerView, View
-from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Sign, Status
+from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
 from tests.unit.cluster import name
@@ -53,7 +53,7 @@ def view(**seen: object) -> View:
     alone = View(
         me=B, incarnation=20, nodes=LIST, digest=MINE, timeout_ms=TIMEOUT_MS,
         tick_time_ms=TICK_TIME_MS, takeover=True, takeover_delay_ms=0, now_ms=NOW_MS,
-        up_since_ms=0, listening=False, synced=True, able=True, stop_by_ms=None, highest=None,
+        free_since_ms=0, listening=False, synced=True, able=True, stop_by_ms=None, highest=None,
         running=None, starting=None, naming=None, naming_tick=0, ready_sent_ms={},
     )  # fmt: skip
     return dataclasses.replace(alone, **seen)  # type: ignore[arg-type]
@@ -127,6 +127,64 @@ OWNER = {
         Name(C, 30, 50),
     ),
     "5: stopping, the time is over": ({"stop_by_ms": NOW_MS, "peers": (peer(D),)}, Release()),
+    "asked for: a worse tier wants it": (
+        {"takeover": False, "peers": (peer(A, ready=E3), peer(D, ready=E3, wants=True))},
+        Name(D, 40, 50),
+    ),
+    "asked for: it is not ready": ({"peers": (peer(D, wants=True),)}, Hold()),
+    "asked for, while it stops": (
+        {"stop_by_ms": STOP_MS, "peers": (peer(C, ready=E3), peer(D, ready=E3, wants=True))},
+        Name(D, 40, 50),
+    ),
+    "asked for, 8: lists differ": (
+        {"peers": (peer(D, ready=E3, wants=True), peer(C, digest=OTHER))},
+        Hold(),
+    ),
+    "placed, and a better tier is ready as before": (
+        {"placed_tick": 7, "peers": (peer(A, ready=E3),)},
+        Hold(),
+    ),
+    "placed, and a better tier started after an earlier placement": (
+        {"placed_tick": 7, "peers": (peer(A, ready=E3, anew=6),)},
+        Hold(),
+    ),
+    "placed, and a better tier started after that": (
+        {"placed_tick": 7, "peers": (peer(A, ready=E3, anew=7),)},
+        Name(A, 10, 50),
+    ),
+    "placed, and a worse tier started after that": (
+        {"placed_tick": 7, "peers": (peer(D, ready=E3, anew=7),)},
+        Hold(),
+    ),
+    "placed, and asked for elsewhere": (
+        {"placed_tick": 7, "peers": (peer(D, ready=E3, wants=True),)},
+        Name(D, 40, 50),
+    ),
+    "on standby, alone": ({"on_standby": True}, Hold("no other listed node is up")),
+    "on standby, and nobody can": (
+        {
+            "on_standby": True,
+            "peers": (
+                peer(A, able=False, on_standby=True),
+                peer(C, able=False),
+                peer(D, able=False, synced=False),
+                peer(Z),
+            ),
+        },
+        Hold("a@h is on standby, too; c@h cannot run it now; d@h is not synced"),
+    ),
+    "on standby, and somebody can": (
+        {"on_standby": True, "peers": (peer(C), peer(D, stopping=True))},
+        Hold("c@h gets ready; d@h is stopping"),
+    ),
+    "on standby, and a worse tier is ready, placed or not": (
+        {"on_standby": True, "placed_tick": 7, "takeover": False, "peers": (peer(D, ready=E3),)},
+        Name(D, 40, 50),
+    ),
+    "on standby, 8: lists differ": (
+        {"on_standby": True, "peers": (peer(D, ready=E3), peer(C, digest=OTHER))},
+        Name(D, 40, 50),
+    ),
 }
 
 
@@ -148,6 +206,10 @@ YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
     "an older one serves": (
         {"peers": (peer(A, echo=59), peer(D, running=Epoch(2, D)))},
         Hold(WAITS),
+    ),
+    "it declines: it hears an older one that serves": (
+        {"peers": (peer(A, echo=60), peer(D, echo=60, running=Epoch(2, D)))},
+        Release(),
     ),
     "it declines": ({"peers": (peer(A, echo=60),)}, Resume()),
     "it declines, this node cannot": ({"peers": (peer(A, echo=60),), "able": False}, Release()),
@@ -219,6 +281,7 @@ STARTING = {
     ),
     "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
     "it is to stop": ({"peers": (peer(A, echo=60),), "stop_by_ms": NOW_MS + 1}, Withdraw()),
+    "it is put on standby": ({"peers": (peer(A, echo=60),), "on_standby": True}, Withdraw()),
 }
 
 
@@ -265,7 +328,7 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
     ),
     "a worse one runs, a better standby is there": (
         {"peers": (peer(D, running=Epoch(1, D)), peer(A))},
-        Hold(),
+        Hold("standing aside for a@h"),
     ),
     "a worse one runs, a better standby that cannot": (
         {"peers": (peer(D, running=Epoch(1, D)), peer(A, able=False))},
@@ -286,6 +349,89 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
     ),
     "L4: a better one stops, a better standby": (
         {"me": D, "incarnation": 40, "peers": (peer(A, running=E1, stopping=True), peer(C))},
+        Hold("standing aside for c@h"),
+    ),
+    "it wants: a better one runs, whatever takeover says": (
+        {
+            "wants": True,
+            "takeover": False,
+            "takeover_delay_ms": NOW_MS + 7,
+            "peers": (peer(A, running=E1), peer(C)),
+        },
+        GetReady(E1),
+    ),
+    "it wants: a better one runs, and a better one is able": (
+        {"wants": True, "me": D, "incarnation": 40, "peers": (peer(A, running=E1), peer(C))},
+        GetReady(E1),
+    ),
+    "it wants, and so does a better one": (
+        {
+            "wants": True,
+            "me": D,
+            "incarnation": 40,
+            "peers": (peer(A, running=E1), peer(C, wants=True)),
+        },
+        Hold("standing aside for c@h"),
+    ),
+    "a worse one wants": (
+        {"peers": (peer(D, running=Epoch(1, D)), peer(C, wants=True))},
+        Hold("standing aside for c@h"),
+    ),
+    "it wants: lists differ": (
+        {"wants": True, "peers": (peer(A, running=E1, digest=OTHER),)},
+        Hold(),
+    ),
+    "it wants, and is not able": (
+        {"wants": True, "able": False, "peers": (peer(A, running=E1),)},
+        Hold(),
+    ),
+    "it wants: the owner is heard by a peer only": (
+        {"wants": True, "peers": (peer(C, hears=(heard(E1),)),)},
+        Hold(),
+    ),
+    "a worse one is placed while this node was up": (
+        {"binding": frozenset({D}), "peers": (peer(D, running=Epoch(1, D), placed=Placed(7, 9)),)},
+        Hold("d@h is placed"),
+    ),
+    "a worse one was placed before this node started": (
+        {"peers": (peer(D, running=Epoch(1, D), placed=Placed(7, 9)),)},
+        GetReady(Epoch(1, D), 7),
+    ),
+    "it wants what is placed": (
+        {
+            "binding": frozenset({A}),
+            "wants": True,
+            "peers": (peer(A, running=E1, placed=Placed(7, 9)),),
+        },
+        GetReady(E1),
+    ),
+    "a better standby is bound by the placement": (
+        {"peers": (peer(D, running=Epoch(1, D), placed=Placed(7, 9)), peer(A))},
+        GetReady(Epoch(1, D), 7),
+    ),
+    "a better standby is not, and is ready": (
+        {
+            "peers": (
+                peer(D, running=Epoch(1, D), placed=Placed(7, 9)),
+                peer(A, ready=Epoch(1, D)),
+            )
+        },
+        Hold("standing aside for a@h"),
+    ),
+    "a better one on standby gives it away": (
+        {"takeover": False, "peers": (peer(A, running=E1, on_standby=True),)},
+        GetReady(E1),
+    ),
+    "a placed one on standby gives it away": (
+        {
+            "binding": frozenset({A}),
+            "peers": (peer(A, running=E1, on_standby=True, placed=Placed(7, 9)),),
+        },
+        GetReady(E1),
+    ),
+    "on standby itself": ({"on_standby": True, "peers": (peer(D, running=Epoch(1, D)),)}, Hold()),
+    "on standby, and named": (
+        {"on_standby": True, "peers": (peer(A, naming=TO_ME),), "ready_sent_ms": READY},
         Hold(),
     ),
     "one starts": ({"peers": (peer(D, starting=E5),)}, Hold()),
@@ -324,6 +470,18 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     "2: a better one still syncs": (
         {"peers": (peer(A, synced=False),)},
         Hold("waiting for a@h to be synced"),
+    ),
+    "2: a better one still syncs, on standby": (
+        {"peers": (peer(A, synced=False, on_standby=True),)},
+        Start(),
+    ),
+    "2: it wants, and a better one is able": (
+        {"wants": True, "peers": (peer(A),)},
+        Hold("standing aside for a@h"),
+    ),
+    "L2: the lost owner is back, and on standby": (
+        {"on_standby": True, "records": (lost(B, 100, incarnation=19),)},
+        Hold(),
     ),
     "2: a worse one still syncs": ({"peers": (peer(D, synced=False),)}, Start()),
     "2: in a vacancy nobody's sync is waited for": (

@@ -1,0 +1,89 @@
+"""What administrators asked of the nodes, and what must hold of that (docs/decisions/0008)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from chucky.core import actions as ac
+from chucky.core import events as ev
+from chucky.messages import Naming
+from chucky.names import NodeName
+from tests.sim import safety
+from tests.sim.clock import MS
+from tests.sim.cluster import Cluster, Watch
+from tests.sim.host import Host
+
+# A Status told how old a placement is, and was under way, or waited for a node that was paused.
+DOUBT_US = 10_000 * MS
+
+
+@dataclass
+class Orders:
+    """What is true of one incarnation."""
+
+    free_us: int  # since when it may own: its start, or its last `standby off`
+    asked: bool = False  # a takeover to it
+    on_standby: bool = False
+    placed_us: int | None = None  # when the application, which it owns, was placed on it
+    left_us: int | None = None  # the same of the ownership that it stopped last
+    takeovers: set[int] = field(default_factory=set)  # their requests
+
+
+class Administrators(Watch):
+    """Gathers it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.orders: dict[str, Orders] = {}
+        self.of: dict[tuple[NodeName, int], Orders] = {}
+        cluster.watch(self)
+
+    def began(self, host: Host) -> None:
+        """A restart forgets what was asked."""
+        orders = Orders(self.cluster.time.now_us)
+        self.orders[host.key] = self.of[host.name, host.incarnation] = orders
+
+    def before(self, host: Host, event: Any) -> None:
+        """A node is asked for something, or its application fails."""
+        orders = self.orders[host.key]
+        match event:
+            case ev.TakeoverRequested(request):
+                orders.asked = True
+                orders.takeovers.add(request)
+            case ev.StandbyRequested(_, on):
+                if orders.on_standby and not on:
+                    orders.free_us = self.cluster.time.now_us
+                orders.on_standby = on
+            case ev.ApplicationFailed():
+                orders.placed_us = None
+
+    def acts(self, host: Host, action: ac.Action) -> None:
+        """A placement ends with its ownership."""
+        orders = self.orders[host.key]
+        match action:
+            case ac.RequestDone(request, True) if request in orders.takeovers:
+                orders.placed_us = self.cluster.time.now_us
+            case ac.StopApplication():
+                orders.left_us, orders.placed_us = orders.placed_us, None
+
+    def starts(self, host: Host, resumes: bool) -> str | None:
+        """Return what is broken when this node starts the application."""
+        return safety.standby_does_not_start(self.orders[host.key].on_standby, resumes)
+
+    def names(self, host: Host, stopping: bool, naming: Naming) -> str | None:
+        """Return what is broken when this node, which has stopped serving, names a successor."""
+        orders, nodes = self.orders[host.key], host.settings.distributed.nodes
+        there = self.of.get((naming.successor, naming.incarnation))
+        moved = stopping or orders.on_standby or (there is not None and there.asked)
+        broken = safety.s4_only_a_better_tier_takes_over(nodes, host.name, moved, naming.successor)
+        if broken is None and there is not None and not moved and orders.left_us is not None:
+            now_us = self.cluster.time.now_us
+            return safety.a_placement_stays(host.name, orders.left_us, there.free_us, now_us)
+        return broken
+
+    def kept_from(self, owner: Host, better: list[Host]) -> bool:
+        """Whether all of these are bound by a placement on the owner. One that started so shortly
+        after it that nobody can say for sure is left out."""
+        placed_us = self.orders[owner.key].placed_us
+        if placed_us is None:
+            return False
+        return all(self.orders[h.key].free_us < placed_us + DOUBT_US for h in better)
