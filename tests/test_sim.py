@@ -202,6 +202,18 @@ def test_the_witness_sees_an_epoch_that_was_heard_of() -> None:
         cluster.run(2000)
 
 
+def test_the_witness_gives_a_link_of_a_name_in_use_its_tick_time() -> None:
+    cluster, witness = calm()
+    cluster.add("A", SETTINGS, A)
+    cluster.start("A")
+    cluster.run(2)
+    assert witness.heard_us("b", "A") == 2 * MS
+    cluster.twins.add("A")
+    assert witness.heard_us("b", "A") == 0
+    cluster.run(SETTINGS.tick_time_ms)
+    assert cluster.hosts["A"].exit is not None  # refused by then
+
+
 def test_requests_see_a_refusal() -> None:
     cluster = Cluster(INF, "ab")
     clients = Requests(cluster)
