@@ -260,6 +260,18 @@ def test_what_starts_long_after_a_placement_is_not_kept_from_it() -> None:
     assert not witness.administrators.kept_from(cluster.hosts["b"], [cluster.hosts["a"]])
 
 
+def test_the_witness_gives_a_link_of_a_name_in_use_its_tick_time() -> None:
+    cluster, witness = calm()
+    cluster.add("A", SETTINGS, A)
+    cluster.start("A")
+    cluster.run(2)
+    assert witness.heard_us("b", "A") == 2 * MS
+    cluster.twins.add("A")
+    assert witness.heard_us("b", "A") == 0
+    cluster.run(SETTINGS.tick_time_ms)
+    assert cluster.hosts["A"].exit is not None  # refused by then
+
+
 def test_requests_see_a_refusal() -> None:
     cluster = Cluster(INF, "ab")
     clients = Requests(cluster)
