@@ -5,8 +5,9 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
-from bench import connections, gaps, idle, peers, throughput
+from bench import alarms, connections, gaps, idle, peers, throughput
 from bench.plan import SHORT, Plan
 from bench.table import Table, heading
 
@@ -15,6 +16,7 @@ PARTS: dict[str, Callable[[Table, Plan], None]] = {
     "idle": idle.measure,
     "gaps": gaps.measure,
     "connections": connections.measure,
+    "alarms": alarms.measure,
 }
 DESCRIPTORS = 65536  # of a node and of its clients, as LimitNOFILE= of the unit
 
@@ -23,6 +25,8 @@ def main() -> int:
     """Measure the parts that are asked for, or all."""
     parser = argparse.ArgumentParser(prog="bench", description="Measure Chucky beside its peers.")
     parser.add_argument("--short", action="store_true", help="little of everything: no figures")
+    parser.add_argument("--minutes", type=float, help="of the part alarms")
+    parser.add_argument("--nice", type=int, help="of the busy loops of the part alarms")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
@@ -34,6 +38,10 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, most), most))
     plan = SHORT if options.short else Plan()
+    if options.minutes is not None:
+        plan = replace(plan, alarm_minutes=options.minutes)
+    if options.nice is not None:
+        plan = replace(plan, busy_nice=options.nice)
     print(heading(f"not installed: {', '.join(peers.missing()) or 'none'}"), flush=True)
     table = Table()
     for part in options.parts or PARTS:

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers
+from bench.nodes import SHIPPED, formed
 from bench.peer_clusters import Elixir, Keepalived, PeerCluster
 from bench.plan import Plan
 from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, NEEDS_ROOT, Row, Table, tail
-from chucky.settings import Settings
-from tests.lan.bed import Bed, Config, at, now_ms
+from tests.lan.bed import Bed, at, now_ms
 from tests.lan.cluster import loopback, on_lan
 from tests.lan.eye import ask
 from tests.lan.lan import Lan, can_make_namespaces, run
 
-SHIPPED: Config = {
-    "distributed": {"timeout": Settings().distributed.timeout_ms},
-    "node": {"tick": Settings().node.tick_ms},
-}
 QUIET_S = 3  # after the last request: until it has lingered
 CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
 
@@ -87,10 +83,7 @@ def _idle_rows(plan: Plan) -> list[Row]:
 def _chucky(plan: Plan) -> Cost:
     bed = Bed()
     try:
-        cluster = on_lan(bed, Lan(bed), SHIPPED)
-        cluster.form()
-        cluster.eye.close()
-        cluster.stall.close()
+        cluster = formed(on_lan(bed, Lan(bed), SHIPPED))
         return _cost([([cluster[x].pid], cluster[x].netns) for x in "abc"], plan)
     finally:
         bed.close()

@@ -14,7 +14,11 @@ class Plan:
     moves: int = 100  # of each kind
     peer_moves: int = 25  # of each kind at a peer
     connections: int = 10_000  # idle ones
+    alarm_minutes: float = 5.0
+    busy_nice: int = 0  # of the loops that keep every core busy then
 
 
 # To see whether everything runs; too little for a figure.
-SHORT = Plan(repetitions=3, load_s=1.0, idle_s=5.0, starts=3, moves=3, peer_moves=2)
+SHORT = Plan(
+    repetitions=3, load_s=1.0, idle_s=5.0, starts=3, moves=3, peer_moves=2, alarm_minutes=0.3
+)  # fmt: skip
