@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench import alarms, connections, gaps, idle, peers, throughput
+from bench import alarms, connections, faults, idle, moves, peers, throughput
 from bench.plan import SHORT, Plan
 from bench.table import Table, heading
 
 PARTS: dict[str, Callable[[Table, Plan], None]] = {
     "throughput": throughput.measure,
     "idle": idle.measure,
-    "gaps": gaps.measure,
+    "moves": moves.measure,
+    "faults": faults.measure,
     "connections": connections.measure,
     "alarms": alarms.measure,
 }

@@ -4,7 +4,7 @@
  *
  * Each client has one request open at a time and pauses before its next; their first ones are
  * spread over a pause. The program prints "begun", asks for SECONDS or until SIGTERM, lets what is
- * open end, and prints a line for each request: "BEGAN ENDED OWNER", the times in microseconds of
+ * open end (SIGINT: gives it up), and prints a line for each request: "BEGAN ENDED OWNER", the times in microseconds of
  * CLOCK_MONOTONIC, OWNER the first byte of the fact or "!" where there was not one whole line. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,7 +28,7 @@ static long made, pause_us;
 static int epoll, open_now;
 static volatile sig_atomic_t told;
 
-static void on_signal(int number) { (void)number; told = 1; }
+static void on_signal(int number) { told = number; }
 
 static long now_us(void) {
     struct timespec now;
@@ -91,6 +91,7 @@ int main(int argc, char **argv) {
     pause_us = atol(argv[4]) * 1000;
     epoll = epoll_create1(0);
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_signal}, NULL);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL);
     puts("begun");
     fflush(stdout);
     struct epoll_event events[BATCH];
@@ -100,7 +101,7 @@ int main(int argc, char **argv) {
     while (!leave_us || (open_now && now_us() < leave_us)) {
         int wait_ms = 100;
         if (!leave_us && (told || now_us() >= stop_us || made > REQUESTS - 2 * CLIENTS))
-            leave_us = now_us() + LEAVE_US;
+            leave_us = now_us() + (told == SIGINT ? 0 : LEAVE_US);
         if (!leave_us) wait_ms = dial_due(count);
         int ready = epoll_wait(epoll, events, BATCH, wait_ms);
         for (int i = 0; i < ready; i++) hear(events[i].data.ptr);

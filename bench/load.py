@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 from chucky.demo_nodes import dying_with_us
 
@@ -64,9 +65,9 @@ class Load:
         assert first == "begun\n", f"{self.program} said {first!r}"
         return self
 
-    def stop(self) -> list[Request]:
-        """Ask no more, let what is open end, and return all."""
-        self._process.terminate()
+    def stop(self, *, give_up: bool = False) -> list[Request]:
+        """Ask no more, let what is open end or give it up as failed, and return all."""
+        self._process.send_signal(SIGINT if give_up else SIGTERM)
         return self.wait()
 
     def wait(self) -> list[Request]:

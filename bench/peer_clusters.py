@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, SIGSTOP
 from time import monotonic_ns
 
 from bench import peers
@@ -23,6 +23,7 @@ from tests.lan.lan import Lan, can_make_namespaces
 PORT = 4040
 CLIENT = "d"  # the fourth machine
 SETTLE_MS = 200
+CUT = 0  # in the place of a signal: the cable
 LOST_MS = 15_000  # after so long nobody will serve any more
 
 _VIRTUAL = "10.77.0.100"
@@ -84,32 +85,39 @@ class PeerCluster:
         """Ask everywhere for a moment; return the letters of those that answer."""
         loads = [self._asking(host, 1, 10) for host in self.hosts()]
         at(now_ms() + 50)
-        found = {x.owner for load in loads for x in answered(load.stop())}
+        found = {x.owner for load in loads for x in answered(load.stop(give_up=True))}
         return "".join(sorted(found))
 
-    def lose(self, number: Signals) -> float | None:
-        """Send the owner a this signal; return the gap in ms, None if nobody took over."""
+    def lose(self, fault: int) -> float | None:
+        """Send the owner a this signal, or CUT its cable; return the gap in ms, None if nobody took
+        over."""
         loads = [self._asking(host, self.clients, self.pause_ms) for host in self.hosts()]
         at(now_ms() + SETTLE_MS)
         fault_us = monotonic_ns() // 1000
-        self.signal("a", number)
+        if fault == CUT:
+            self.lan.cut("a")
+        else:
+            self.signal("a", fault)
         try:
             until(lambda: self.owners() in ("b", "c"), "b or c serves", LOST_MS)
             at(now_ms() + SETTLE_MS)
         except AssertionError:
             return None
         finally:
-            asked = [request for load in loads for request in load.stop()]
+            if fault in (CUT, SIGSTOP):  # Elixir's nodes do not look for each other again
+                self.signal("a", SIGKILL)
+            asked = [request for load in loads for request in load.stop(give_up=True)]
         return gap_ms(asked, fault_us)
 
     def come_back(self) -> None:
-        """Start a again, and wait until it alone serves."""
+        """Plug a in, start it again, and wait until it alone serves."""
+        self.lan.heal("a")
         for process in self._running["a"]:
             process.wait()
         self.start("a")
         until(lambda: self.owners() == "a", "a alone serves again")
 
-    def signal(self, label: str, number: Signals) -> None:
+    def signal(self, label: str, number: int) -> None:
         """Send a node's processes this signal, each before those that it would start anew."""
         for pid in self.pids(label):
             with suppress(ProcessLookupError):  # it went with its parent
@@ -194,7 +202,7 @@ class Keepalived(PeerCluster):
         self.run(label, [peers.KEEPALIVED_PROGRAM, "-n", "-l", "-P", "-f", str(config), *pid_files])
 
 
-def gaps(make: Callable[[Bed], PeerCluster], moves: int, number: Signals) -> str:
+def gaps(make: Callable[[Bed], PeerCluster], moves: int, fault: int) -> str:
     """Let the owner end so and return, so often; return the cell that tells the gaps.
 
     After a move that came to nobody all start anew, since nobody would serve for ever.
@@ -206,16 +214,16 @@ def gaps(make: Callable[[Bed], PeerCluster], moves: int, number: Signals) -> str
         try:
             cluster = make(bed)
             cluster.form()
-            lost += not _repeated(cluster, moves - lost, number, seen)
+            lost += not _repeated(cluster, moves - lost, fault, seen)
         finally:
             bed.close()
     return (tail(seen, 1) if seen else "") + f", {lost} never" * bool(lost)
 
 
-def _repeated(cluster: PeerCluster, most: int, number: Signals, seen: list[float]) -> bool:
+def _repeated(cluster: PeerCluster, most: int, fault: int, seen: list[float]) -> bool:
     """Add to the gaps seen until there are so many; return False when nobody took over."""
     while len(seen) < most:
-        gap = cluster.lose(number)
+        gap = cluster.lose(fault)
         if gap is None:
             return False
         seen.append(gap)
