@@ -17,7 +17,6 @@ from tests.lan.cluster import loopback, on_lan
 from tests.lan.eye import ask
 from tests.lan.lan import Lan, can_make_namespaces, run
 
-QUIET_S = 3  # after the last request: until it has lingered
 CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
 
 
@@ -105,7 +104,7 @@ def _cost(nodes: list[tuple[list[int], str]], plan: Plan) -> Cost:
     def used() -> list[tuple[int, int]]:
         return [(sum(map(cpu_ns, pids)), packets_out(netns)) for pids, netns in nodes]
 
-    time.sleep(QUIET_S)
+    time.sleep(plan.quiet_s)
     print(f"idle: {plan.idle_s:g} s", file=sys.stderr)
     before, began = used(), time.monotonic()
     at(now_ms() + round(plan.idle_s * 1000))
