@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench.load import compiled, gap_ms
 from bench.nodes import formed
-from bench.peer_clusters import CUT, Elixir, Keepalived, cells, gaps
+from bench.peer_clusters import CUT, Elixir, Keepalived, gaps, unmeasured
 from bench.plan import Plan
 from bench.seen import SETTLE_MS, Seen, Watch, Watcher, agreed, started
 from bench.table import CHUCKY, ELIXIR, KEEPALIVED, NEEDS_ROOT, Row, Table, tail
@@ -115,20 +115,19 @@ def _add(every: Seen, seen: Seen) -> None:
 
 def _at_peers(case: Case, plan: Plan) -> dict[str, str]:
     """Return the peers' gaps in what is the same for them."""
-    fault, measured = case.fault.at_peers, {}
+    fault, cells = case.fault.at_peers, dict[str, str]()
     if fault is None:
-        return {}
+        return cells
     if case.fault is KILL or (case.tick_ms == TICKS_MS[0] and not case.timeout_ms):
-        measured[ELIXIR] = lambda: gaps(
+        cells[ELIXIR] = unmeasured(ELIXIR) or gaps(
             lambda bed: Elixir(bed, case.timeout_ms), plan.peer_moves, fault
-        )
+        )[0]  # fmt: skip
     if not case.timeout_ms:
         advert_s = min(ADVERTS_S.values()) if case.fault is KILL else ADVERTS_S[case.tick_ms]
-        measured[KEEPALIVED] = lambda: (
-            gaps(lambda bed: Keepalived(bed, advert_s), plan.peer_moves, fault)
-            + f" (adverts {advert_s:g} s)"
-        )
-    return cells(measured)
+        cells[KEEPALIVED] = unmeasured(KEEPALIVED) or gaps(
+            lambda bed: Keepalived(bed, advert_s), plan.peer_moves, fault
+        )[0] + f" (adverts {advert_s:g} s)"  # fmt: skip
+    return cells
 
 
 def _cluster(bed: Bed, timeout_ms: int, tick_ms: int) -> tuple[Cluster, Lan]:

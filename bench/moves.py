@@ -10,7 +10,7 @@ from signal import SIGTERM
 
 from bench.load import compiled
 from bench.nodes import formed
-from bench.peer_clusters import Elixir, Keepalived, cells, gaps
+from bench.peer_clusters import Elixir, Keepalived, gaps, unmeasured
 from bench.plan import Plan
 from bench.seen import Seen, Watch, Watcher, agreed, started
 from bench.table import CHUCKY, ELIXIR, KEEPALIVED, Row, Table, quantile, tail
@@ -108,8 +108,9 @@ def measure(table: Table, plan: Plan) -> None:
                     print(f"moves: {move.__name__}: {number} of {times}", file=sys.stderr)
     finally:
         bed.close()
+    others = _at_peers(plan)
     for what, seen in mover.seen.items():
-        for row in _rows(what, seen, _at_peers(plan) if what == STOP else {}):
+        for row in _rows(what, seen, others.get(what, {})):
             table.add(row)
 
 
@@ -120,14 +121,21 @@ def _rows(what: str, seen: Seen, others: dict[str, str]) -> list[Row]:
     return [seen.gap_row(what, others), waits, seen.failed_row(what)]
 
 
-def _at_peers(plan: Plan) -> dict[str, str]:
-    """Return the peers' gaps when the owner is stopped."""
+def _at_peers(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the peers' gaps when the owner is stopped and when it returns."""
+    stop, back = dict[str, str](), dict[str, str]()
+    for peer in (ELIXIR, KEEPALIVED):
+        if why := unmeasured(peer):
+            stop[peer] = back[peer] = why
+            continue
+        if peer == ELIXIR:
+            found = [gaps(lambda bed: Elixir(bed, TIMEOUT_MS), plan.peer_moves, SIGTERM)]
+        else:
+            found = [_keepalived(advert_s, plan) for advert_s in ADVERTS_S]
+        stop[peer], back[peer] = ("; ".join(cells) for cells in zip(*found, strict=True))
+    return {STOP: stop, RETURN: back}
 
-    def keepalived(advert_s: float) -> str:
-        found = gaps(lambda bed: Keepalived(bed, advert_s), plan.peer_moves, SIGTERM)
-        return f"{found} (adverts {advert_s:g} s)"
 
-    return cells({
-        ELIXIR: lambda: gaps(lambda bed: Elixir(bed, TIMEOUT_MS), plan.peer_moves, SIGTERM),
-        KEEPALIVED: lambda: "; ".join(map(keepalived, ADVERTS_S)),
-    })  # fmt: skip
+def _keepalived(advert_s: float, plan: Plan) -> tuple[str, str]:
+    lost, returned = gaps(lambda bed: Keepalived(bed, advert_s), plan.peer_moves, SIGTERM)
+    return f"{lost} (adverts {advert_s:g} s)", f"{returned} (adverts {advert_s:g} s)"

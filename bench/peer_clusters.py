@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 from time import monotonic_ns
+from typing import NamedTuple
 
 from bench import peers
 from bench.facts import write_facts
@@ -91,29 +92,39 @@ class PeerCluster:
     def lose(self, fault: int) -> float:
         """Send the owner a this signal, or CUT its cable; return the gap in ms, AssertionError if
         nobody takes over."""
-        loads = [self._asking(host, self.clients, self.pause_ms) for host in self.hosts()]
-        at(now_ms() + SETTLE_MS)
-        fault_us = monotonic_ns() // 1000
-        if fault == CUT:
-            self.lan.cut("a")
-        else:
-            self.signal("a", fault)
-        try:
-            until(lambda: self.owners() in ("b", "c"), "b or c serves", LOST_MS)
-            at(now_ms() + SETTLE_MS)
-        finally:
-            if fault in (CUT, SIGSTOP):  # Elixir's nodes do not look for each other again
-                self.signal("a", SIGKILL)
-            asked = [request for load in loads for request in load.stop(give_up=True)]
-        return gap_ms(asked, fault_us)
 
-    def come_back(self) -> None:
-        """Plug a in, start it again, and wait until it alone serves."""
+        def act() -> None:
+            if fault == CUT:
+                self.lan.cut("a")
+            else:
+                self.signal("a", fault)
+
+        gap = self._gap(act, "bc")
+        if fault in (CUT, SIGSTOP):  # Elixir's nodes do not look for each other again
+            self.signal("a", SIGKILL)
+        return gap
+
+    def come_back(self) -> float:
+        """Plug a in and start it again; return the gap in ms, AssertionError if a does not serve
+        again, alone."""
         self.lan.heal("a")
         for process in self._running["a"]:
             process.wait()
-        self.start("a")
-        until(lambda: self.owners() == "a", "a alone serves again")
+        return self._gap(lambda: self.start("a"), "a")
+
+    def _gap(self, act: Callable[[], None], new: str) -> float:
+        """Do this while clients ask; return the longest time without an answer until one of the new
+        ones alone serves."""
+        loads = [self._asking(host, self.clients, self.pause_ms) for host in self.hosts()]
+        at(now_ms() + SETTLE_MS)
+        fault_us = monotonic_ns() // 1000
+        act()
+        try:
+            until(lambda: self.owners() in tuple(new), f"one of {new} serves", LOST_MS)
+            at(now_ms() + SETTLE_MS)
+        finally:
+            asked = [request for load in loads for request in load.stop(give_up=True)]
+        return gap_ms(asked, fault_us)
 
     def signal(self, label: str, number: int) -> None:
         """Send a node's processes this signal, each before those that it would start anew."""
@@ -200,15 +211,21 @@ class Keepalived(PeerCluster):
         self.run(label, [peers.KEEPALIVED_PROGRAM, "-n", "-l", "-P", "-f", str(config), *pid_files])
 
 
-def gaps(make: Callable[[Bed], PeerCluster], moves: int, fault: int) -> str:
-    """Let the owner be lost so and return, so often; return the cell that tells the gaps.
+class Gaps(NamedTuple):
+    """How long nobody answered when the owner was lost, and when it came back, in ms each."""
+
+    lost: list[float]
+    returned: list[float]
+
+
+def gaps(make: Callable[[Bed], PeerCluster], moves: int, fault: int) -> tuple[str, str]:
+    """Let the owner be lost so and return, so often; return the cells that tell the gaps.
 
     When a move came to nobody, or a did not get it back, all start anew, since nobody would serve
     for ever; "never" counts those.
     """
-    seen: list[float] = []
-    never = 0
-    while len(seen) + never < moves:
+    seen, never = Gaps([], []), 0
+    while len(seen.lost) + never < moves:
         bed = Bed()
         try:
             _repeated(make(bed), moves - never, fault, seen)
@@ -217,28 +234,25 @@ def gaps(make: Callable[[Bed], PeerCluster], moves: int, fault: int) -> str:
             never += 1
         finally:
             bed.close()
-    return (tail(seen, 1) if seen else "") + f", {never} never" * bool(never)
+    lost, returned = (tail(found, 1) if found else "none seen" for found in seen)
+    return lost + f", {never} never" * bool(never), returned
 
 
-def _repeated(cluster: PeerCluster, most: int, fault: int, seen: list[float]) -> None:
+def _repeated(cluster: PeerCluster, most: int, fault: int, seen: Gaps) -> None:
     """Add to the gaps seen until there are so many; AssertionError when one does not end."""
     cluster.form()
-    while len(seen) < most:
-        seen.append(cluster.lose(fault))
-        print(f"gaps: {type(cluster).__name__}: {len(seen)} of {most}", file=sys.stderr)
-        if len(seen) < most:
-            cluster.come_back()
+    while len(seen.lost) < most:
+        gap = cluster.lose(fault)
+        seen.returned.append(cluster.come_back())
+        seen.lost.append(gap)
+        print(f"gaps: {type(cluster).__name__}: {len(seen.lost)} of {most}", file=sys.stderr)
 
 
-def cells(measured: Mapping[str, Callable[[], str]]) -> dict[str, str]:
-    """Return a cell for each of these peers: what was measured, or why it could not be."""
-
-    def cell(peer: str, measure: Callable[[], str]) -> str:
-        if peer in peers.missing():
-            return MISSING
-        return measure() if can_make_namespaces() else NEEDS_ROOT
-
-    return {peer: cell(peer, measure) for peer, measure in measured.items()}
+def unmeasured(peer: str) -> str:
+    """Return why a peer cannot be measured, or ""."""
+    if peer in peers.missing():
+        return MISSING
+    return "" if can_make_namespaces() else NEEDS_ROOT
 
 
 def _children(pid: int) -> list[int]:
