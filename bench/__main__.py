@@ -8,17 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench import (
-    alarms,
-    connections,
-    docs,
-    faults,
-    idle,
-    moves,
-    peers,
-    scale,
-    throughput,
-)
+from bench import alarms, connections, docs, faults, idle, moves, peers, scale, throughput
 from bench.plan import SHORT, Plan
 from bench.table import CHUCKY, Row, Table, heading
 
@@ -26,7 +16,8 @@ PARTS: dict[str, Callable[[Table, Plan], None]] = {
     "throughput": throughput.measure,
     "idle": idle.measure,
     "moves": moves.measure,
-    "faults": faults.measure,
+    "kills": faults.measure_kills,
+    "silence": faults.measure_silence,
     "connections": connections.measure,
     "alarms": alarms.measure,
     docs.SCALE_PART: scale.measure,

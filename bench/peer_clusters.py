@@ -25,6 +25,7 @@ PORT = 4040
 CLIENT = "d"  # the fourth machine
 SETTLE_MS = 200
 CUT = 0  # in the place of a signal: the cable
+LIMIT_MS = 250  # of a request: who serves now does not know of one that a frozen node accepted
 LOST_MS = 15_000  # after so long nobody will serve any more
 
 _VIRTUAL = "10.77.0.100"
@@ -155,7 +156,8 @@ class PeerCluster:
 
     def _asking(self, host: str, clients: int, pause_ms: int) -> Load:
         netns = self.lan.netns(CLIENT)
-        return Load(self._load, PORT, clients, pause_ms, host=host, netns=netns).start()
+        load = Load(self._load, PORT, clients, pause_ms, limit_ms=LIMIT_MS, host=host, netns=netns)
+        return load.start()
 
 
 class Elixir(PeerCluster):

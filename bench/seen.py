@@ -9,7 +9,9 @@ from typing import NamedTuple
 from bench.load import Load, Request, gap_ms, overlapping, waits_ms
 from bench.nodes import STARTED
 from bench.table import CHUCKY, Row, tail
-from tests.lan.bed import at, now_ms, until
+from chucky.errors import ChuckyError
+from chucky.net.control_client import call
+from tests.lan.bed import LIMIT_MS, Daemon, at, now_ms, until
 from tests.lan.cluster import Cluster
 
 SETTLE_MS = 50  # watched before and after, to see a second owner or a second gap
@@ -113,7 +115,15 @@ def started(cluster: Cluster, labels: str, since_ms: int) -> str:
 
 
 def agreed(cluster: Cluster, owner: str, labels: str = "abc") -> None:
-    """Wait until each of these has a link to each other and knows that this one owns."""
+    """Wait until each of these has a link to each other and gives out this one's facts."""
     cluster.meet(labels)
-    name = str(cluster[owner])
-    until(lambda: all(cluster[x].status()["owner"] == name for x in labels), f"{owner} owns")
+    until(
+        lambda: all(_fact(cluster[x]).startswith(f"{owner}:") for x in labels), f"{owner} serves"
+    )
+
+
+def _fact(node: Daemon) -> str:
+    try:
+        return str(next(call(str(node.control), {"command": "fact"}, LIMIT_MS / 1000))["fact"])
+    except ChuckyError:
+        return ""

@@ -19,6 +19,8 @@ def test_a_gap_is_from_fact_to_fact_and_ends_after_the_fault() -> None:
     asked = [Request(x - 500, x, "a") for x in ended] + [Request(12_500, 13_000, "!")]
     assert gap_ms(asked, 0) == 8
     assert gap_ms(asked, 9500) == 3  # what failed ends no gap
+    assert gap_ms([Request(1000, 3000, "!"), Request(4000, 9000, "a")], 0) == 8
+    assert gap_ms([*asked, Request(15_000, 30_000, "!")], 0) == 15
     assert gap_ms([], 0) == 0
 
 
