@@ -94,6 +94,7 @@ def measure_kills(table: Table, plan: Plan) -> None:
         seen = _repeated(case, plan, DEATH, proofs_ms)
         table.add(seen.gap_row(str(case), _at_peers(case, plan), case.most_ms))
         _add(every, seen)
+    assert proofs_ms, "no standby told that the owner's death was proven"
     table.add(Row("kill -9 to its proof at a standby, ms p50/p99/max", {CHUCKY: tail(proofs_ms)},
                   f"<= {PROOF_MS}", max(proofs_ms) <= PROOF_MS))  # fmt: skip
     table.add(every.failed_row("all of these"))
