@@ -12,7 +12,7 @@ class Plan:
     idle_s: float = 45.0
     starts: int = 20
     moves: int = 100  # of each kind
-    peer_moves: int = 15  # of each kind at a peer
+    peer_moves: int = 10  # of each kind at a peer
     upgrades: int = 10  # of all three nodes
     connections: int = 10_000  # idle ones
     alarm_minutes: float = 5.0
