@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from signal import SIGTERM, signal
 
 from bench import alarms, connections, docs, faults, idle, moves, peers, scale, throughput
 from bench.plan import SHORT, Plan
@@ -31,6 +32,7 @@ def main() -> int:
     if not shutil.which("gcc"):
         print("bench: no gcc: sudo apt-get install gcc libc6-dev", file=sys.stderr)
         return 1
+    signal(SIGTERM, lambda *_: sys.exit(1))  # so that namespaces and processes go, too
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, most), most))
     plan = SHORT if options.short else Plan()
