@@ -15,11 +15,12 @@ from bench.load import FAILED, Load, compiled, inside, pinned, waits_ms
 from bench.nodes import SHIPPED, STARTED, formed, lines
 from bench.peer_clusters import Elixir, Keepalived, PeerCluster
 from bench.plan import Plan
-from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, NEEDS_ROOT, Row, Table, tail
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, Row, Table, tail
 from chucky.demo_nodes import dying_with_us
 from tests.lan.bed import REPO, Bed, at, now_ms, until
 from tests.lan.cluster import Cluster, on_lan
-from tests.lan.lan import Lan, can_make_namespaces, port, run
+from tests.lan.lan import Lan, port, run
+from tests.lan.lan import missing as no_lan
 
 LOSS_PERCENT, JITTER_MS = 5, 200
 BETWEEN_MS = 100  # two requests of a client
@@ -36,8 +37,8 @@ MOVED = {
 def measure(table: Table, plan: Plan) -> None:
     """Add the rows."""
     what = f"{LOSS_PERCENT} % loss, {JITTER_MS} ms jitter, busy cores, {plan.alarm_minutes:g} min"
-    if not can_make_namespaces():
-        table.add(Row(what, {CHUCKY: NEEDS_ROOT}))
+    if why := no_lan():
+        table.add(Row(what, {CHUCKY: why}))
         return
     if plan.busy_nice:
         what += f", the busy at nice {plan.busy_nice}"
@@ -53,8 +54,8 @@ class BadNetwork:
         for node in nodes:
             lan.drop(node)
             for family in ("ipv4", "ipv6"):  # the kernel's own: three tries, one a second
-                run(*inside(lan.netns(node)), "sysctl", "-qw",
-                    f"net.{family}.neigh.eth0.retrans_time_ms=1000")  # fmt: skip
+                path = f"/proc/sys/net/{family}/neigh/eth0/retrans_time_ms"
+                run(*inside(lan.netns(node)), "sh", "-c", f"echo 1000 > {path}")
         self._process = subprocess.Popen(
             [*inside(lan.switch), "nice", "-n", str(NETWORK_NICE), *dying_with_us(),
              sys.executable, "-m", "bench.bad_network", str(LOSS_PERCENT), str(JITTER_MS),

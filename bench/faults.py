@@ -17,10 +17,11 @@ from bench.nodes import formed
 from bench.peer_clusters import CUT, Elixir, Keepalived, gaps, unmeasured
 from bench.plan import Plan
 from bench.seen import SETTLE_MS, Seen, Watch, Watcher, agreed, started
-from bench.table import CHUCKY, ELIXIR, KEEPALIVED, NEEDS_ROOT, Row, Table, tail
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, Row, Table, tail
 from tests.lan.bed import Bed, at, now_ms
 from tests.lan.cluster import Cluster, on_lan
-from tests.lan.lan import Lan, can_make_namespaces
+from tests.lan.lan import Lan
+from tests.lan.lan import missing as no_lan
 
 Do = Callable[[Cluster, Lan], object]
 TICKS_MS = (250, 100, 25)
@@ -85,8 +86,8 @@ class Case(NamedTuple):
 
 def measure_kills(table: Table, plan: Plan) -> None:
     """Add the rows of process death."""
-    if not can_make_namespaces():
-        table.add(Row("kill -9", {CHUCKY: NEEDS_ROOT}))
+    if why := no_lan():
+        table.add(Row("kill -9", {CHUCKY: why}))
         return
     table.add(Row("no fault: longest gap, ms p50/p99/max", {CHUCKY: tail(_undisturbed(plan), 1)}))
     every, proofs_ms = Seen(), list[float]()
@@ -102,8 +103,8 @@ def measure_kills(table: Table, plan: Plan) -> None:
 
 def measure_silence(table: Table, plan: Plan) -> None:
     """Add the rows of silence."""
-    if not can_make_namespaces():
-        table.add(Row("silence", {CHUCKY: NEEDS_ROOT}))
+    if why := no_lan():
+        table.add(Row("silence", {CHUCKY: why}))
         return
     cases = [Case(fault, 0, tick_ms) for tick_ms in TICKS_MS for fault in SILENT]
     cases += [Case(fault, LONG_MS, 100) for fault in SILENT[1:3]]

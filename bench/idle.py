@@ -11,11 +11,12 @@ from bench import peers
 from bench.nodes import SHIPPED, formed
 from bench.peer_clusters import Elixir, Keepalived, PeerCluster
 from bench.plan import Plan
-from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, NEEDS_ROOT, Row, Table, tail
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, Row, Table, tail
 from tests.lan.bed import Bed, at, now_ms
 from tests.lan.cluster import loopback, on_lan
 from tests.lan.eye import ask
-from tests.lan.lan import Lan, can_make_namespaces, run
+from tests.lan.lan import Lan, run
+from tests.lan.lan import missing as no_lan
 
 CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
 
@@ -30,11 +31,11 @@ class Cost(NamedTuple):
 
 def measure(table: Table, plan: Plan) -> None:
     """Add the rows."""
-    if can_make_namespaces():
+    if why := no_lan():
+        table.add(Row("idle, each of 3 nodes", {CHUCKY: why}))
+    else:
         for row in _idle_rows(plan):
             table.add(row)
-    else:
-        table.add(Row("idle, each of 3 nodes", {CHUCKY: NEEDS_ROOT}))
     starts = [_start_ms() for _ in range(plan.starts)]
     what, kept = "start, exec to first fact, ms p50/p99/max", max(starts) <= START_MS
     table.add(Row(what, {CHUCKY: tail(starts)}, f"<= {START_MS}", kept))

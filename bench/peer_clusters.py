@@ -17,9 +17,10 @@ from typing import NamedTuple
 from bench import peers
 from bench.facts import write_facts
 from bench.load import Load, answered, compiled, gap_ms, inside
-from bench.table import MISSING, NEEDS_ROOT, tail
+from bench.table import MISSING, tail
 from tests.lan.bed import Bed, at, now_ms, until
-from tests.lan.lan import Lan, can_make_namespaces
+from tests.lan.lan import Lan
+from tests.lan.lan import missing as no_lan
 
 PORT = 4040
 CLIENT = "d"  # the fourth machine
@@ -254,7 +255,7 @@ def unmeasured(peer: str) -> str:
     """Return why a peer cannot be measured, or ""."""
     if peer in peers.missing():
         return MISSING
-    return "" if can_make_namespaces() else NEEDS_ROOT
+    return no_lan()
 
 
 def _children(pid: int) -> list[int]:

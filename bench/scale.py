@@ -16,10 +16,11 @@ from bench.nodes import lines
 from bench.plan import Plan
 from bench.plot import Panel
 from bench.seen import Seen, Watch, Watcher, started
-from bench.table import CHUCKY, NEEDS_ROOT, Row, Table, tail
+from bench.table import CHUCKY, Row, Table, tail
 from tests.lan.bed import Bed, Config, at, now_ms, until
 from tests.lan.cluster import Cluster, on_lan
-from tests.lan.lan import Lan, can_make_namespaces
+from tests.lan.lan import Lan
+from tests.lan.lan import missing as no_lan
 
 TICK_MS, MANY, MANY_TICK_MS = 250, 25, 1000  # so many nodes want two cores' calmer tick
 TIMEOUT_MS = 1000
@@ -44,8 +45,8 @@ class Point(NamedTuple):
 
 def measure(table: Table, plan: Plan) -> None:
     """Add the rows and the plot."""
-    if not can_make_namespaces():
-        table.add(Row("scale", {CHUCKY: NEEDS_ROOT}))
+    if why := no_lan():
+        table.add(Row("scale", {CHUCKY: why}))
         return
     points = []
     for nodes in plan.sizes:

@@ -15,7 +15,6 @@ COLUMNS = [CHUCKY, C, NGINX, ELIXIR, KEEPALIVED]
 
 NOTHING_TO_MEASURE = "-"
 MISSING = "missing"  # what was to be measured is not installed
-NEEDS_ROOT = "needs root"  # for network namespaces
 
 
 @dataclass(slots=True)
