@@ -72,9 +72,11 @@ class BadNetwork:
 
 
 def busy(nice: int) -> list["subprocess.Popen[bytes]"]:
-    """Keep every core busy."""
-    loop = ["nice", "-n", str(nice), *dying_with_us(), "sh", "-c", "while :; do :; done"]
-    return [subprocess.Popen([*pinned(core), *loop]) for core in os.sched_getaffinity(0)]
+    """Keep every core busy, from sessions of their own: the kernel shares the processor between
+    sessions first (sched(7), autogroup), and nice counts within one only."""
+    loop = "echo $0 >/proc/self/autogroup; while :; do :; done"
+    command = ["setsid", *dying_with_us(), "nice", "-n", str(nice), "sh", "-c", loop, str(nice)]
+    return [subprocess.Popen([*pinned(core), *command]) for core in os.sched_getaffinity(0)]
 
 
 def _rows(what: str, plan: Plan) -> list[Row]:
