@@ -42,10 +42,12 @@ lan: $(VENV)/test.stamp
 machines: $(VENV)/test.stamp chucky.deb
 	@$(RUN) pytest tests/machines
 
-# Wants gcc and an idle machine; as root it measures more. PARTS="throughput idle" measures less.
+# Wants gcc, root and an idle machine. PARTS="throughput idle" measures less, MINUTES=60 counts
+# false alarms for an hour, WRITE=1 puts what was measured into the docs.
 bench: PARTS =
 bench: $(VENV)/demo.stamp
-	@$(RUN) bench $(PARTS)
+	@$(RUN) bench $(if $(WRITE),--write) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(NICE),--nice $(NICE)) $(PARTS)
 
 # Debian's own packages; on a machine with systemd that of nginx also starts a server on port 80.
 bench-peers: export DEBIAN_FRONTEND := noninteractive

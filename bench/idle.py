@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers
+from bench.nodes import SHIPPED, formed
 from bench.peer_clusters import Elixir, Keepalived, PeerCluster
 from bench.plan import Plan
-from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, NEEDS_ROOT, Row, Table, tail
-from chucky.settings import Settings
-from tests.lan.bed import Bed, Config, at, now_ms
+from bench.table import CHUCKY, ELIXIR, KEEPALIVED, MISSING, Row, Table, tail
+from tests.lan.bed import Bed, at, now_ms
 from tests.lan.cluster import loopback, on_lan
 from tests.lan.eye import ask
-from tests.lan.lan import Lan, can_make_namespaces, run
+from tests.lan.lan import Lan, run
+from tests.lan.lan import missing as no_lan
 
-SHIPPED: Config = {
-    "distributed": {"timeout": Settings().distributed.timeout_ms},
-    "node": {"tick": Settings().node.tick_ms},
-}
-QUIET_S = 3  # after the last request: until it has lingered
 CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
 
 
@@ -35,11 +31,11 @@ class Cost(NamedTuple):
 
 def measure(table: Table, plan: Plan) -> None:
     """Add the rows."""
-    if can_make_namespaces():
+    if why := no_lan():
+        table.add(Row("idle, each of 3 nodes", {CHUCKY: why}))
+    else:
         for row in _idle_rows(plan):
             table.add(row)
-    else:
-        table.add(Row("idle, each of 3 nodes", {CHUCKY: NEEDS_ROOT}))
     starts = [_start_ms() for _ in range(plan.starts)]
     what, kept = "start, exec to first fact, ms p50/p99/max", max(starts) <= START_MS
     table.add(Row(what, {CHUCKY: tail(starts)}, f"<= {START_MS}", kept))
@@ -87,10 +83,7 @@ def _idle_rows(plan: Plan) -> list[Row]:
 def _chucky(plan: Plan) -> Cost:
     bed = Bed()
     try:
-        cluster = on_lan(bed, Lan(bed), SHIPPED)
-        cluster.form()
-        cluster.eye.close()
-        cluster.stall.close()
+        cluster = formed(on_lan(bed, Lan(bed), SHIPPED))
         return _cost([([cluster[x].pid], cluster[x].netns) for x in "abc"], plan)
     finally:
         bed.close()
@@ -112,7 +105,7 @@ def _cost(nodes: list[tuple[list[int], str]], plan: Plan) -> Cost:
     def used() -> list[tuple[int, int]]:
         return [(sum(map(cpu_ns, pids)), packets_out(netns)) for pids, netns in nodes]
 
-    time.sleep(QUIET_S)
+    time.sleep(plan.quiet_s)
     print(f"idle: {plan.idle_s:g} s", file=sys.stderr)
     before, began = used(), time.monotonic()
     at(now_ms() + round(plan.idle_s * 1000))

@@ -1,10 +1,10 @@
 /* Asks a fact port over and over, and prints what became of each request.
  *
- *     load HOST PORT CLIENTS PAUSE_MS SECONDS
+ *     load HOST PORT CLIENTS PAUSE_MS SECONDS LIMIT_MS
  *
- * Each client has one request open at a time and pauses before its next; their first ones are
- * spread over a pause. The program prints "begun", asks for SECONDS or until SIGTERM, lets what is
- * open end, and prints a line for each request: "BEGAN ENDED OWNER", the times in microseconds of
+ * Each client has one request open at a time, gives it up after LIMIT_MS, and pauses before its
+ * next; their first ones are spread over a pause. The program prints "begun", asks for SECONDS or until SIGTERM, lets what is
+ * open end (SIGINT: gives it up), and prints a line for each request: "BEGAN ENDED OWNER", the times in microseconds of
  * CLOCK_MONOTONIC, OWNER the first byte of the fact or "!" where there was not one whole line. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,11 +24,11 @@ struct client { int fd; long began_us, again_us; char first, last; };
 static struct { long began_us, ended_us; char owner; } asked[REQUESTS];
 static struct client clients[CLIENTS];
 static struct sockaddr_in server = {.sin_family = AF_INET};
-static long made, pause_us;
+static long made, pause_us, limit_us;
 static int epoll, open_now;
 static volatile sig_atomic_t told;
 
-static void on_signal(int number) { (void)number; told = 1; }
+static void on_signal(int number) { told = number; }
 
 static long now_us(void) {
     struct timespec now;
@@ -76,6 +76,7 @@ static void hear(struct client *c) {
 static int dial_due(int count) {
     long now = now_us(), next = now + 100000;
     for (struct client *c = clients; c < clients + count; c++) {
+        if (c->fd >= 0 && c->began_us + limit_us <= now) end(c, 0);
         if (c->fd < 0 && c->again_us <= now) dial(c);
         if (c->fd < 0 && c->again_us < next) next = c->again_us;
     }
@@ -83,14 +84,16 @@ static int dial_due(int count) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) return 2;
+    if (argc != 7 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) return 2;
     int count = atoi(argv[3]);
     double seconds = atof(argv[5]);
     if (count < 1 || count > CLIENTS) return 2;
     server.sin_port = htons(atoi(argv[2]));
     pause_us = atol(argv[4]) * 1000;
+    limit_us = atol(argv[6]) * 1000;
     epoll = epoll_create1(0);
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_signal}, NULL);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL);
     puts("begun");
     fflush(stdout);
     struct epoll_event events[BATCH];
@@ -100,7 +103,7 @@ int main(int argc, char **argv) {
     while (!leave_us || (open_now && now_us() < leave_us)) {
         int wait_ms = 100;
         if (!leave_us && (told || now_us() >= stop_us || made > REQUESTS - 2 * CLIENTS))
-            leave_us = now_us() + LEAVE_US;
+            leave_us = now_us() + (told == SIGINT ? 0 : LEAVE_US);
         if (!leave_us) wait_ms = dial_due(count);
         int ready = epoll_wait(epoll, events, BATCH, wait_ms);
         for (int i = 0; i < ready; i++) hear(events[i].data.ptr);

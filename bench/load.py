@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 from chucky.demo_nodes import dying_with_us
 
@@ -47,6 +48,7 @@ class Load:
     clients: int = 1
     pause_ms: int = 0
     seconds: float = 3600
+    limit_ms: int = 60_000  # a request open for so long is given up as failed
     host: str = "127.0.0.1"
     netns: str = ""
     core: int | None = None
@@ -54,9 +56,10 @@ class Load:
 
     def start(self) -> "Load":
         """Begin; the first requests are being made when this returns."""
+        numbers = (self.port, self.clients, self.pause_ms, self.seconds, self.limit_ms)
         command = [
             *inside(self.netns), *pinned(self.core), *dying_with_us(), str(self.program), self.host,
-            *(str(x) for x in (self.port, self.clients, self.pause_ms, self.seconds)),
+            *map(str, numbers),
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -64,9 +67,9 @@ class Load:
         assert first == "begun\n", f"{self.program} said {first!r}"
         return self
 
-    def stop(self) -> list[Request]:
-        """Ask no more, let what is open end, and return all."""
-        self._process.terminate()
+    def stop(self, *, give_up: bool = False) -> list[Request]:
+        """Ask no more, let what is open end or give it up as failed, and return all."""
+        self._process.send_signal(SIGINT if give_up else SIGTERM)
         return self.wait()
 
     def wait(self) -> list[Request]:
@@ -91,9 +94,14 @@ def answered(requests: Iterable[Request]) -> list[Request]:
 
 
 def gap_ms(requests: Iterable[Request], after_us: int) -> float:
-    """Return the longest time without an answer that ended after this moment."""
-    ended = sorted(x.ended_us for x in answered(requests))
-    pairs = zip(ended, ended[1:], strict=False)
+    """Return the longest time without an answer that ended after this moment: from the first
+    request made to the end of the last one."""
+    every = list(requests)
+    moments = sorted([
+        *(x.ended_us for x in answered(every)),
+        min((x.began_us for x in every), default=0), max((x.ended_us for x in every), default=0),
+    ])  # fmt: skip
+    pairs = zip(moments, moments[1:], strict=False)
     return max((b - a for a, b in pairs if b >= after_us), default=0) / 1000
 
 

@@ -4,24 +4,29 @@ A client on a fourth machine of that LAN asks wherever a fact may be had.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, SIGSTOP
 from time import monotonic_ns
+from typing import NamedTuple
 
 from bench import peers
 from bench.facts import write_facts
 from bench.load import Load, answered, compiled, gap_ms, inside
-from bench.table import MISSING, NEEDS_ROOT, tail
+from bench.table import MISSING, tail
 from tests.lan.bed import Bed, at, now_ms, until
-from tests.lan.lan import Lan, can_make_namespaces
+from tests.lan.lan import Lan
+from tests.lan.lan import missing as no_lan
 
 PORT = 4040
 CLIENT = "d"  # the fourth machine
 SETTLE_MS = 200
+CUT = 0  # in the place of a signal: the cable
+LIMIT_MS = 250  # of a request: who serves now does not know of one that a frozen node accepted
 LOST_MS = 15_000  # after so long nobody will serve any more
 
 _VIRTUAL = "10.77.0.100"
@@ -83,36 +88,56 @@ class PeerCluster:
         """Ask everywhere for a moment; return the letters of those that answer."""
         loads = [self._asking(host, 1, 10) for host in self.hosts()]
         at(now_ms() + 50)
-        found = {x.owner for load in loads for x in answered(load.stop())}
+        found = {x.owner for load in loads for x in answered(load.stop(give_up=True))}
         return "".join(sorted(found))
 
-    def lose(self, number: Signals) -> float | None:
-        """Send the owner a this signal; return the gap in ms, None if nobody took over."""
+    def lose(self, fault: int) -> float:
+        """Send the owner a this signal, or CUT its cable; return the gap in ms, AssertionError if
+        nobody takes over."""
+
+        def act() -> None:
+            if fault == CUT:
+                self.lan.cut("a")
+            else:
+                self.signal("a", fault)
+
+        gap = self._gap(act, "bc")
+        if fault in (CUT, SIGSTOP):  # Elixir's nodes do not look for each other again
+            self.signal("a", SIGKILL)
+        return gap
+
+    def come_back(self) -> float:
+        """Plug a in and start it again; return the gap in ms, AssertionError if a does not serve
+        again, alone."""
+        self.lan.heal("a")
+        for process in self._running["a"]:
+            process.wait()
+        return self._gap(lambda: self.start("a"), "a")
+
+    def _gap(self, act: Callable[[], None], new: str) -> float:
+        """Do this while clients ask; return the longest time without an answer until one of the new
+        ones alone serves."""
         loads = [self._asking(host, self.clients, self.pause_ms) for host in self.hosts()]
         at(now_ms() + SETTLE_MS)
         fault_us = monotonic_ns() // 1000
-        self.signal("a", number)
+        act()
         try:
-            until(lambda: self.owners() in ("b", "c"), "b or c serves", LOST_MS)
+            until(lambda: self.owners() in tuple(new), f"one of {new} serves", LOST_MS)
             at(now_ms() + SETTLE_MS)
-        except AssertionError:
-            return None
         finally:
-            asked = [request for load in loads for request in load.stop()]
+            asked = [request for load in loads for request in load.stop(give_up=True)]
         return gap_ms(asked, fault_us)
 
-    def come_back(self) -> None:
-        """Start a again, and wait until it alone serves."""
-        for process in self._running["a"]:
-            process.wait()
-        self.start("a")
-        until(lambda: self.owners() == "a", "a alone serves again")
-
-    def signal(self, label: str, number: Signals) -> None:
+    def signal(self, label: str, number: int) -> None:
         """Send a node's processes this signal, each before those that it would start anew."""
         for pid in self.pids(label):
             with suppress(ProcessLookupError):  # it went with its parent
                 os.kill(pid, number)
+
+    def said(self, pattern: str) -> int:
+        """Return how many lines of the nodes' logs the pattern is found in."""
+        text = "".join((self.bed.dir / f"{x}.log").read_text(errors="replace") for x in "abc")
+        return len(re.findall(pattern, text))
 
     def pids(self, label: str) -> list[int]:
         """Return the processes of a node."""
@@ -132,7 +157,8 @@ class PeerCluster:
 
     def _asking(self, host: str, clients: int, pause_ms: int) -> Load:
         netns = self.lan.netns(CLIENT)
-        return Load(self._load, PORT, clients, pause_ms, host=host, netns=netns).start()
+        load = Load(self._load, PORT, clients, pause_ms, limit_ms=LIMIT_MS, host=host, netns=netns)
+        return load.start()
 
 
 class Elixir(PeerCluster):
@@ -188,46 +214,48 @@ class Keepalived(PeerCluster):
         self.run(label, [peers.KEEPALIVED_PROGRAM, "-n", "-l", "-P", "-f", str(config), *pid_files])
 
 
-def gaps(make: Callable[[Bed], PeerCluster], moves: int, number: Signals) -> str:
-    """Let the owner end so and return, so often; return the cell that tells the gaps.
+class Gaps(NamedTuple):
+    """How long nobody answered when the owner was lost, and when it came back, in ms each."""
 
-    After a move that came to nobody all start anew, since nobody would serve for ever.
+    lost: list[float]
+    returned: list[float]
+
+
+def gaps(make: Callable[[Bed], PeerCluster], moves: int, fault: int) -> tuple[str, str]:
+    """Let the owner be lost so and return, so often; return the cells that tell the gaps.
+
+    When a move came to nobody, or a did not get it back, all start anew, since nobody would serve
+    for ever; "never" counts those.
     """
-    seen: list[float] = []
-    lost = 0
-    while len(seen) + lost < moves:
+    seen, never = Gaps([], []), 0
+    while len(seen.lost) + never < moves:
         bed = Bed()
         try:
-            cluster = make(bed)
-            cluster.form()
-            lost += not _repeated(cluster, moves - lost, number, seen)
+            _repeated(make(bed), moves - never, fault, seen)
+        except AssertionError as error:
+            print(f"gaps: {error}", file=sys.stderr)
+            never += 1
         finally:
             bed.close()
-    return (tail(seen, 1) if seen else "") + f", {lost} never" * bool(lost)
+    lost, returned = (tail(found, 1) if found else "none seen" for found in seen)
+    return lost + f", {never} never" * bool(never), returned
 
 
-def _repeated(cluster: PeerCluster, most: int, number: Signals, seen: list[float]) -> bool:
-    """Add to the gaps seen until there are so many; return False when nobody took over."""
-    while len(seen) < most:
-        gap = cluster.lose(number)
-        if gap is None:
-            return False
-        seen.append(gap)
-        print(f"gaps: {type(cluster).__name__}: {len(seen)} of {most}", file=sys.stderr)
-        if len(seen) < most:
-            cluster.come_back()
-    return True
+def _repeated(cluster: PeerCluster, most: int, fault: int, seen: Gaps) -> None:
+    """Add to the gaps seen until there are so many; AssertionError when one does not end."""
+    cluster.form()
+    while len(seen.lost) < most:
+        gap = cluster.lose(fault)
+        seen.returned.append(cluster.come_back())
+        seen.lost.append(gap)
+        print(f"gaps: {type(cluster).__name__}: {len(seen.lost)} of {most}", file=sys.stderr)
 
 
-def cells(measured: Mapping[str, Callable[[], str]]) -> dict[str, str]:
-    """Return a cell for each of these peers: what was measured, or why it could not be."""
-
-    def cell(peer: str, measure: Callable[[], str]) -> str:
-        if peer in peers.missing():
-            return MISSING
-        return measure() if can_make_namespaces() else NEEDS_ROOT
-
-    return {peer: cell(peer, measure) for peer, measure in measured.items()}
+def unmeasured(peer: str) -> str:
+    """Return why a peer cannot be measured, or ""."""
+    if peer in peers.missing():
+        return MISSING
+    return no_lan()
 
 
 def _children(pid: int) -> list[int]:

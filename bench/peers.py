@@ -55,7 +55,7 @@ def started(
     return process
 
 
-def ended(process: "subprocess.Popen[bytes]") -> None:
+def ended(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
     """Kill it if it still runs, and wait for its end."""
     process.kill()
     process.wait()

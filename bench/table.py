@@ -1,4 +1,4 @@
-"""The one table that a run prints: a row for each thing measured, a column for each system."""
+"""The table that a part prints: a row for each thing measured, a column for each system."""
 
 import os
 import platform
@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from bench.plot import Panel
+
 CHUCKY, C, NGINX, ELIXIR, KEEPALIVED = "Chucky", "C epoll", "nginx", "Elixir", "keepalived"
 COLUMNS = [CHUCKY, C, NGINX, ELIXIR, KEEPALIVED]
 
 NOTHING_TO_MEASURE = "-"
 MISSING = "missing"  # what was to be measured is not installed
-NEEDS_ROOT = "needs root"  # for network namespaces
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ def tail(values: Sequence[float], digits: int = 0) -> str:
 
 
 def heading(what: str) -> str:
-    """Return what the figures of a run hold for: this machine, now."""
+    """Return what figures hold for: this machine, now."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -57,26 +58,39 @@ def heading(what: str) -> str:
     )
 
 
+@dataclass(slots=True)
 class Table:
-    """Rows as they come, printed as one table that is Markdown too."""
+    """What one part of a run measured: a table that is Markdown too, and perhaps a picture."""
 
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
+    rows: list[Row] = field(default_factory=list)
+    plot: list[Panel] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
         """Put a row at the end."""
-        self._rows.append(row)
+        self.rows.append(row)
 
     def text(self) -> str:
-        """Return the whole table."""
-        lines = [["", *COLUMNS, "aim", "kept"]]
-        for row in self._rows:
-            cells = [row.cells.get(column, NOTHING_TO_MEASURE) for column in COLUMNS]
+        """Return the whole table, without the columns in which there is nothing."""
+        named = dict.fromkeys(x for row in self.rows for x in row.cells)
+        columns = [x for x in COLUMNS if x in named] + [x for x in named if x not in COLUMNS]
+        lines = [["", *columns, "aim", "kept"]]
+        for row in self.rows:
+            cells = [row.cells.get(column, NOTHING_TO_MEASURE) for column in columns]
             kept = {True: "yes", False: "NO", None: ""}[row.kept]
             lines.append([row.what, *cells, row.aim, kept])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        lines.insert(1, ["-" * width for width in widths])
-        padded = [
-            [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
-        ]
-        return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+        return table_text(lines)
+
+
+def table_text(lines: list[list[str]]) -> str:
+    """Return these lines of cells, the first of which is the head, as a table."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    whole = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in whole
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def cells_of(line: str) -> list[str]:
+    """Return the cells of a line of a table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]

@@ -14,6 +14,7 @@ from statistics import median
 from bench import peers
 from bench.facts import write_facts
 from bench.load import Load, compiled, rate
+from bench.nodes import formed
 from bench.plan import Plan
 from bench.table import CHUCKY, ELIXIR, MISSING, NGINX, C, Row, Table, spread
 from tests.lan.bed import Bed
@@ -45,10 +46,7 @@ def pair(bed: Bed) -> Cluster:
     cluster = loopback(bed, {"distributed": {"timeout": 5000}}, labels="ab")
     for label in "ab":
         write_facts(cluster[label].facts, label)
-    cluster.form("ab")
-    cluster.eye.close()
-    cluster.stall.close()
-    return cluster
+    return formed(cluster, "ab")
 
 
 def measure(table: Table, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import docs
 from chucky import cli, config, report
 from chucky.daemon_options import parse_options
 from chucky.names import NodeName
@@ -157,3 +158,9 @@ def test_the_proofs_are_as_many_as_is_said() -> None:
     stories = len(list((TOP / "tests" / "scenarios").glob("*.txt")))
     assert f"| {stories} | `make scenarios`" in proved
     assert f"| {len(MUTANTS)}; it" in proved and f"| {SEEDS:,} in each" in proved
+
+
+def test_the_figures_beside_the_peers_are_those_of_the_docs() -> None:
+    table = docs.readme_table(docs.BENCH.read_text())
+    assert len(table.splitlines()) == 2 + len(docs.CHOSEN), "docs/bench.md lacks a row"
+    assert docs.with_table(README, table) == README
