@@ -31,8 +31,8 @@ logger = logging.getLogger("chucky.links")
 # start at once come with nine from one source.
 MAX_HANDSHAKES = 128
 MAX_HANDSHAKES_PER_SOURCE = 16
-# Accepted in one turn of the loop, and waiting in the kernel: 128 of 0.1 ms each are 13 ms. With less
-# a flood fills the queue, and a connection that finds it full comes again after a second only.
+# Accepted in one turn of the loop, and waiting in the kernel: 128 of 0.1 ms each are 13 ms. With
+# less a flood fills the queue, and a connection that finds it full comes again after a second only.
 BACKLOG = 128
 # Read in one turn: 16 KiB are 780 of the smallest frames (4 + 1 + 16), of 10 us each: 8 ms.
 READ_BYTES = 16 * 1024
