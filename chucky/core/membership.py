@@ -35,6 +35,8 @@ ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers
 TOLD_TEXT = 1000  # of a key's value in a Hello: a list too long for it is told by its beginning
 UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
 
+Members = tuple[list[Member], list[Member]]  # as told to those elsewhere, to those on loopback
+
 
 @dataclass(slots=True)
 class Membership:
@@ -58,6 +60,7 @@ class Membership:
     _newcomers: dict[int, Link] = field(default_factory=dict)
     _namesakes: dict[int, Link] = field(default_factory=dict)
     _told: object = None  # all that a Hello is made of, when it was last looked at
+    _known: object = None  # and what was made of it for all
     _unnamed_refusal_ms: int | None = None
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
@@ -155,7 +158,7 @@ class Membership:
         else:
             self.contacts.came_up(link.id, link.name, self.listed(link.name), None)
             self._namesakes[link.id] = link
-            self._say_hello(link, now_ms)
+            self._say_hello(link, self._members(), now_ms)
 
     def link_down(
         self, id: int, why: Ended, name: NodeName | None, at: Address | None, now_ms: int
@@ -342,38 +345,41 @@ class Membership:
         news = tellable != self._told
         if news:
             self._told = tellable
+            members, known = self._members(), self._known
+            self._known = (self.addresses, self.settings, members)
             for link in everyone:
-                self._say_hello(link, now_ms)
+                if not link.said or self._known != known:
+                    self._say_hello(link, members, now_ms)
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
         return news
 
-    def _say_hello(self, to: Link, now_ms: int) -> None:
-        members = tuple(self._members(to))[:MAX_NODES]
+    def _say_hello(self, to: Link, members: Members, now_ms: int) -> None:
+        others = tuple(x for x in members[to.address.is_loopback] if x.name != to.name)[:MAX_NODES]
         own = self.addresses[:MAX_ADDRESSES]
         shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.told)
-        said = (own, members, shared)
+        said = (own, others, shared)
         if said != to.said:
             to.said = said
             uptime_ms = max(0, now_ms - self.started_ms)
             port = self.settings.node.port
-            self.emit(Send(to.id, Hello(__version__, uptime_ms, port, own, shared, members)))
+            self.emit(Send(to.id, Hello(__version__, uptime_ms, port, own, shared, others)))
 
-    def _members(self, to: Link) -> Iterator[Member]:
+    def _members(self) -> Members:
         """Rule 11: loopback addresses go only to loopback, link-local ones to nobody.
 
         Only what a node told itself, or was linked at: never a beacon's hint, nor what another
         member told. So what is told never depends on what was heard of it, and comes to rest.
         """
+        away: list[Member] = []
+        here: list[Member] = []
         for name, link in sorted(self.links.items()):
-            if name != to.name and not link.leaving:
-                addresses = tuple(
-                    a
-                    for a in link.dialled_at
-                    if not a.is_link_local and (not a.is_loopback or to.address.is_loopback)
-                )
-                if addresses:
-                    yield Member(name, addresses[:MAX_ADDRESSES])
+            if not link.leaving:
+                at = [a for a in link.dialled_at if not a.is_link_local]
+                for told, addresses in ((away, [a for a in at if not a.is_loopback]), (here, at)):
+                    if addresses:
+                        told.append(Member(name, tuple(addresses[:MAX_ADDRESSES])))
+        return away, here
 
     def _all(self) -> Iterator[Link]:
         yield from (*self.links.values(), *self._newcomers.values(), *self._namesakes.values())

@@ -18,6 +18,8 @@ RESOLVE_MS = 6000
 # Threads that wait for the resolver: the names in `peers`, each once; 16 of 100 KiB.
 MAX_RESOLVING = 16
 
+TCP_THIN_LINEAR_TIMEOUTS = 16  # <linux/tcp.h>; the socket module does not name it
+
 Target = tuple[int, Any]  # an address family and its sockaddr
 Connected = tuple[socket.socket, Address]
 
@@ -45,7 +47,7 @@ class Dialer:
         with ExitStack() as undo:
             try:
                 sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                _no_delay(sock)
+                _prompt(sock)
                 sock.setblocking(False)
                 async with asyncio.timeout(self._connect_timeout_ms / 1000):
                     await asyncio.get_running_loop().sock_connect(sock, sockaddr)
@@ -145,7 +147,7 @@ def _bound(host: str, port: int, backlog: int) -> socket.socket:
         # A node that restarts gets its port although links of its last life are in TIME_WAIT.
         # Not REUSEPORT: two nodes of one host would share a port and get each other's peers.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _no_delay(sock)  # what it accepts has it from here
+        _prompt(sock)  # what it accepts has it from here
         if family == socket.AF_INET6:
             # :: takes IPv4 as well, whatever net.ipv6.bindv6only says.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -155,10 +157,13 @@ def _bound(host: str, port: int, backlog: int) -> socket.socket:
         return sock
 
 
-def _no_delay(sock: socket.socket) -> None:
+def _prompt(sock: socket.socket) -> None:
     # A Status never waits for the ACK of the one before. asyncio does this only for sockets that
     # were made with proto=IPPROTO_TCP.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # What is lost again is sent again as soon as the first time, not after twice as long: with a
+    # few packets a second that is no burden, and silence is judged after four ticks (tcp(7)).
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1)
 
 
 def _has_ipv6() -> bool:

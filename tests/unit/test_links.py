@@ -144,13 +144,14 @@ def test_up_both_ways_and_messages_both_ways() -> None:
     run(scenario)
 
 
-def test_sockets_do_not_wait_for_acks() -> None:
+@pytest.mark.parametrize("option", [socket.TCP_NODELAY, tcp.TCP_THIN_LINEAR_TIMEOUTS])
+def test_sockets_do_not_wait_for_acks_nor_longer_for_each_loss(option: int) -> None:
     async def scenario() -> None:
         async with pair() as (a, b):
             for one in (a, b):
                 for connection in one.links._open:
                     sock = connection._transport.get_extra_info("socket")
-                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    assert sock.getsockopt(socket.IPPROTO_TCP, option)
 
     run(scenario)
 
