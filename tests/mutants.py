@@ -333,7 +333,7 @@ MUTANTS = (
     one("10", "of two links each end keeps another", "membership",
         "return old.dialled == (self.me > old.name)", "return True"),
     one("11", "a beacon's hint is passed on", "membership",
-        "for a in link.dialled_at\n", "for a in self.contacts.addresses(name)\n"),
+        "for a in link.dialled_at if", "for a in self.contacts.addresses(name) if"),
     one("11", "whom one knows the others do not get to know", "membership",
         "self.contacts.told(member.name, address, listed, now_ms)", "pass"),
 )  # fmt: skip
