@@ -383,6 +383,8 @@ class Node:
         )
 
     def _exit(self, code: int, sentence: str) -> None:
+        self._commands.give_up(sentence)
+        self._connects.give_up(sentence)
         for link in self._members.links.values():
             self._emit(Send(link.id, Goodbye(sentence)))
             self._emit(Close(link.id))
