@@ -1,7 +1,7 @@
 """What an administrator asks of a node: to take the application now, or to give it away.
 
-Each request ends with one RequestDone: when it is so, when it can never be, or when its time is up
-(L8). Nothing depends on whether the one who asked still waits for that.
+Each request ends with one RequestDone: when it is so, when it can never be, when its time is up
+(L8), or with the node. Nothing depends on whether the one who asked still waits for that.
 """
 
 from collections.abc import Callable
@@ -64,6 +64,11 @@ class Commands:
                 self._pending.remove((asked, until_ms))
                 self._emit(RequestDone(asked.request, *end))
         self._own.wants = any(isinstance(a, TakeoverRequested) for a, _ in self._pending)
+
+    def give_up(self, why: str) -> None:
+        """The node ends."""
+        for asked, _ in self._pending:
+            self._emit(RequestDone(asked.request, False, why))
 
     def _takeover(self, view: View, status: str, tick: int, late: bool) -> tuple[bool, str] | None:
         own = self._own

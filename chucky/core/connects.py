@@ -24,6 +24,11 @@ class Connects:
             dials = [self._members.dial(address, now_ms) for address in asked.addresses]
             self._dials[asked.request] = (asked.name, dials)
 
+    def give_up(self, why: str) -> None:
+        """The node ends."""
+        for request in self._dials:
+            self._emit(RequestDone(request, False, why))
+
     def ended(self, link: int, name: NodeName | None, why: str) -> None:
         """A dial ended: with a link to `name`, or why not. Tell whoever asked for it."""
         for request, (wanted, dials) in list(self._dials.items()):

@@ -43,7 +43,7 @@ class Contact:
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
-    refusals: int = 0  # of the cookie, in a row
+    refusals: int = 0  # of the cookie, or by a node of another name, in a row
     turn: int = 0
     given_up: int = 0  # dials, in a row
 
@@ -276,9 +276,12 @@ class Contacts:
         ]
 
     def _is_its_own(self, contact: Contact) -> bool:
-        """A configured address whose node is known is dialled under that node's name."""
+        """A configured address whose node is known is dialled under that node's name, unless that
+        was refused: another one may live there now."""
         known = self._named.get(contact.name) if contact.name else None
-        return known is None or known is contact or contact.addresses[0] not in known.addresses
+        if known is None or known is contact or known.refusals:
+            return True
+        return contact.addresses[0] not in known.addresses
 
     def _unproven(self) -> list[Contact]:
         return [c for c in self._named.values() if not c.proven]

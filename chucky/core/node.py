@@ -91,9 +91,11 @@ class Node:
             self._members.stalled(now_ms)
         if gap_ms >= self._settings.tick_time_ms:
             self._look_around(now_ms)  # much may have happened meanwhile: listen, then judge
-            if self._look.begun >= STALLS and self._own.running is not None:
+            # On standby it gives it away to anyone who is able, in the first of its moments.
+            own = self._own
+            if self._look.begun >= STALLS and own.running is not None and not own.on_standby:
                 self._emit(StopApplication())
-                self._own.application_failed(NO_PROCESSOR, now_ms)
+                own.application_failed(NO_PROCESSOR, now_ms)
         self._stepped_ms = now_ms
         self._fold(event, now_ms)
         self._settle(now_ms)
@@ -383,6 +385,8 @@ class Node:
         )
 
     def _exit(self, code: int, sentence: str) -> None:
+        self._commands.give_up(sentence)
+        self._connects.give_up(sentence)
         for link in self._members.links.values():
             self._emit(Send(link.id, Goodbye(sentence)))
             self._emit(Close(link.id))

@@ -4,8 +4,8 @@ import pytest
 
 from chucky.core import events as ev
 from chucky.core.placements import Placements
-from chucky.messages import Epoch, Placed, Status
-from chucky.names import NodePattern
+from chucky.messages import Epoch, NameTaken, Placed, Status
+from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
 from tests.unit.cluster import Cluster, name
@@ -485,3 +485,15 @@ def test_off_standby_frees_a_node_of_earlier_placements_only() -> None:
     placements.hear(c, 5, runs(Placed(7, 2600)), 4000)
     placements.hear(b, 5, runs(Placed(7, 500)), 4000)
     assert placements.binding == {b}
+
+
+def test_who_waits_when_the_node_ends_is_told_why() -> None:
+    cluster = running(Cluster(linear(timeout_ms=None)), "a", "b")
+    cluster.kill("a")
+    cluster.run(3000)
+    cluster.give("b", ev.TakeoverRequested(1))
+    cluster.give("b", ev.ConnectRequested(2, (Address("10.0.0.77", 4041),), name("x")))
+    cluster.give("b", ev.MessageReceived(0, NameTaken(Address("10.0.0.9", 4041))))
+    assert cluster.hosts["b"].exit is not None
+    why = "the name b@h is taken by the node at 10.0.0.9:4041; stop one of the two"
+    assert sorted(answers(cluster, "b")) == [f"not done: {why}"] * 2

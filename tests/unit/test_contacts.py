@@ -190,6 +190,20 @@ def test_a_configured_address_is_dialled_under_its_node_s_name_once_known() -> N
     assert [address for _, address in known.due(set(), 20_000)] == [AT]  # once
 
 
+def test_a_configured_address_is_dialled_for_whom_it_finds_once_another_node_answers() -> None:
+    # Two nodes of one host swap their ports, or a node is named anew: no beacon tells of it.
+    known = contacts()
+    known.configure((AT,), 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(link, A, True, AT)
+    known.lost(A, at_once=True, now_ms=0)
+    ((link, _),) = known.due(set(), 0)
+    assert known.expected(link) == A
+    known.ended(link, Ended.PROTOCOL, 0)
+    ((link, address),) = known.due(set(), 0)
+    assert (known.expected(link), address) == (None, AT)
+
+
 def test_a_configured_address_is_dialled_though_its_node_was_forgotten() -> None:
     known = contacts()
     known.configure((AT,), 0)

@@ -331,6 +331,10 @@ def test_a_stranger_s_hint_is_not_passed_on() -> None:
         a.members.beacon(Beacon(B, 77 + i, 4041), hint, 0)
         a.members.settle(0)
     assert not [x for x in a.out if isinstance(x, ac.Send)]
+    a.up(3, name("d"))  # a reason to say hello
+    a.members.settle(0)
+    hellos = [x.message for x in a.out if isinstance(x, ac.Send)]
+    assert hellos and "10.9.9." not in str(hellos)
 
 
 def test_a_stranger_that_claims_the_name_of_a_peer_does_not_make_it_a_refused_one() -> None:

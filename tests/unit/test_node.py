@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import STALLS, Node
+from chucky.core.startup import LOOK_MS
 from chucky.messages import (
     Backing,
     Beacon,
@@ -557,6 +558,15 @@ def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     assert cluster.serving == "a" and cluster.most_served() == 1
 
 
+def starve(cluster: Cluster, key: str, stalls: int) -> None:
+    """Let it run for moments only, each with a stall before it."""
+    for _ in range(stalls):
+        cluster.freeze(key)
+        cluster.run(1150)
+        cluster.thaw(key)
+        cluster.run(50)
+
+
 @pytest.mark.parametrize("quorum", ["reachable", "majority"])
 def test_an_owner_that_runs_for_moments_only_stands_aside_and_comes_back(quorum: str) -> None:
     a, b, c = (NodePattern(short, "h") for short in "abc")
@@ -565,13 +575,21 @@ def test_an_owner_that_runs_for_moments_only_stands_aside_and_comes_back(quorum:
     began_ms = cluster.now_ms
     while cluster.serving not in ("b", "c"):
         assert cluster.now_ms - began_ms < STALLS * 1200 + 5000 + 2 * TICK_TIME_MS, cluster
-        cluster.freeze("a")
-        cluster.run(1150)
-        cluster.thaw("a")
-        cluster.run(50)
+        starve(cluster, "a", 1)
     assert any("lets it run for moments only" in line for line in cluster.log("a"))
     cluster.run_until(lambda: cluster.serving == "a")
     assert cluster.most_served() == 1
+
+
+def test_an_owner_on_standby_that_runs_for_moments_only_gives_it_away_or_keeps_it() -> None:
+    cluster = running(Cluster(linear()), "a")
+    cluster.give("a", ev.StandbyRequested(1, True))
+    starve(cluster, "a", STALLS + 1)
+    cluster.run(LOOK_MS + 10)
+    assert cluster.serving == "a"  # nobody else is there
+    cluster.start("b")
+    starve(cluster, "a", 2)
+    assert cluster.serving == "b" and cluster.most_served() == 1
 
 
 # Configs that differ, observers, names.
