@@ -35,6 +35,7 @@ class Contact:
     listed: bool
     seen_ms: int
     addresses: list[Address] = field(default_factory=list)
+    trusted: set[Address] = field(default_factory=set)  # of these: by a link or a member's word
     proven: bool = False  # a handshake with it succeeded, or a member told us of it
     configured: bool = False
     dial: int | None = None  # the link id of the attempt under way
@@ -64,11 +65,18 @@ class Contact:
         if self.dial is None or self.configured or self.name is None:
             return None
         if self.proven:
-            return None if self.dial_address == self.addresses[0] else LEASH_MS
+            good = self.dial_address == self.addresses[0] or self.dial_address in self.trusted
+            return None if good else LEASH_MS
         return LEASH_MS << min(self.given_up, 3)
 
+    def trust(self, address: Address, first: bool) -> None:
+        """Add an address that is no hint; `first` when it is the best."""
+        self.trusted.add(address)
+        self.learn(address, first)
+        self.trusted.intersection_update(self.addresses)
+
     def learn(self, address: Address, first: bool = False) -> None:
-        """Add an address; `first` when a link was up there."""
+        """Add an address; `first` when it is the best."""
         if address in self.addresses:
             if not first:
                 return
@@ -81,7 +89,8 @@ class Contact:
                     return
         self.addresses.insert(0 if first else len(self.addresses), address)
         if len(self.addresses) > MAX_ADDRESSES:
-            del self.addresses[-1 if first else 1]  # a hint never drives out the best
+            hints = [a for a in self.addresses[1:] if a not in self.trusted]  # the oldest first
+            self.addresses.remove(hints[0] if hints else self.addresses[-1 if first else 1])
 
 
 class Contacts:
@@ -116,7 +125,7 @@ class Contacts:
             if len(self._named) >= MAX_TOLD:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
-        contact.learn(address, first=not contact.proven)  # better than any hint
+        contact.trust(address, first=not contact.proven)  # better than any hint
         contact.proven = True
 
     def configure(self, addresses: tuple[Address, ...], now_ms: int) -> None:
@@ -135,7 +144,7 @@ class Contacts:
         contact.proven = True
         contact.backoff_ms = contact.given_up = 0
         if at is not None:
-            contact.learn(at, first=True)
+            contact.trust(at, first=True)
         dialled = self._dials.pop(link, None)
         if dialled is None:
             return

@@ -320,6 +320,23 @@ def test_who_needs_longer_for_a_handshake_gets_it() -> None:
     assert longest_ms == 8 * LEASH_MS
 
 
+def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.told(A, at(7), True, 0)
+    for number in range(MAX_ADDRESSES):  # strangers claim that it is elsewhere
+        known.hint(A, at(number + 8), True, 0)
+    now_ms, dialled = 0, None
+    while dialled != at(7):
+        known.give_up(set(), now_ms)
+        for link, dialled in known.due(set(), now_ms):
+            if dialled == AT:
+                known.ended(link, Ended.UNREACHED, now_ms)  # that network is cut
+        now_ms = known.deadline(set()) or now_ms
+        assert now_ms < 3000
+    assert known.deadline(set()) is None and known.give_up(set(), 60_000) == []
+
+
 def test_a_dial_that_a_hint_led_to_ends_when_its_node_is_linked() -> None:
     known = contacts()
     known.hint(A, at(7), True, 0)
