@@ -139,11 +139,11 @@ class FactPort:
         closing the listener would reset them."""
         if self._listener is None:
             return
+        asyncio.get_running_loop().remove_reader(self._listener)
         for _ in range(BACKLOG // ACCEPT_BATCH):
             if not self._accept(self._listener):
                 break
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
+        self._listener.close()  # right after the last look into the queue
         self._listener = None
 
     def close(self) -> None:

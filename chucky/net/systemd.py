@@ -1,5 +1,6 @@
 """What systemd is told: READY, STATUS, WATCHDOG and the rest over sdnotify; the log to journald."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -19,14 +20,16 @@ _STATUS_BYTES = 1024
 class Notifier:
     """Speaks to the service manager; does nothing where there is none (no NOTIFY_SOCKET).
 
-    Never blocks and never raises: a manager that does not read loses messages, not the node.
+    Never blocks and never raises. What a manager that does not read would lose goes along with the
+    next message: a READY that is lost would cost the node its start.
     """
 
     def __init__(self) -> None:
         self._notifier = None
+        self._owed: dict[str, str] = {}  # the last message of each kind that did not get through
         if os.environ.get("NOTIFY_SOCKET"):
-            self._notifier = sdnotify.SystemdNotifier()
-            if self._notifier.socket is not None:
+            with contextlib.suppress(OSError):  # nobody is there
+                self._notifier = sdnotify.SystemdNotifier(debug=True)  # it raises, then
                 self._notifier.socket.setblocking(False)
 
     def ready(self) -> None:
@@ -54,10 +57,16 @@ class Notifier:
         self._notify("STOPPING=1")
 
     def _notify(self, state: str) -> None:
-        if self._notifier is not None:
-            # sdnotify encodes to Latin-1 and swallows the error where that cannot be: give it text
-            # whose Latin-1 bytes are the UTF-8 bytes that systemd wants.
-            self._notifier.notify(state.encode().decode("latin-1"))
+        if self._notifier is None:
+            return
+        kind = state.partition("=")[0]
+        self._owed.pop(kind, None)
+        self._owed[kind] = state
+        with contextlib.suppress(OSError):
+            # sdnotify encodes to Latin-1: give it text whose Latin-1 bytes are the UTF-8 bytes that
+            # systemd wants.
+            self._notifier.notify("\n".join(self._owed.values()).encode().decode("latin-1"))
+            self._owed.clear()
 
 
 def watchdog_interval_ms(environ: Mapping[str, str] = os.environ) -> int | None:

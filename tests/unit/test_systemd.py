@@ -1,5 +1,6 @@
 """What arrives at a real notify socket, and how log records look to journald."""
 
+import contextlib
 import io
 import logging
 import os
@@ -68,6 +69,23 @@ def test_a_manager_that_does_not_read_does_not_block(manager: socket.socket) -> 
     notifier = Notifier()
     for _ in range(10_000):  # the queue holds net.unix.max_dgram_qlen, 10 to 512
         notifier.watchdog()
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+def test_what_a_busy_manager_would_lose_goes_along_with_the_next_message(
+    manager: socket.socket,
+) -> None:
+    notifier = Notifier()
+    for number in range(10_000):
+        notifier.status(str(number))
+    notifier.ready()
+    notifier.status("owner")
+    with contextlib.suppress(BlockingIOError):
+        while manager.recv(4096):
+            pass
+    notifier.watchdog()
+    assert manager.recv(4096).decode().split("\n") == ["READY=1", "STATUS=owner", "WATCHDOG=1"]
+    notifier.watchdog()
     assert manager.recv(4096) == b"WATCHDOG=1"
 
 
