@@ -260,16 +260,19 @@ def test_what_starts_long_after_a_placement_is_not_kept_from_it() -> None:
     assert not witness.administrators.kept_from(cluster.hosts["b"], [cluster.hosts["a"]])
 
 
-def test_the_witness_gives_a_link_of_a_name_in_use_its_tick_time() -> None:
+def test_the_witness_lets_two_of_a_name_settle_it_and_gives_it_a_tick_time() -> None:
     cluster, witness = calm()
+    assert (witness.heard_us("b", "a") or 0) > 0
     cluster.add("A", SETTINGS, A)
     cluster.start("A")
-    cluster.run(2)
-    assert witness.heard_us("b", "A") == 2 * MS
-    cluster.twins.add("A")
-    assert witness.heard_us("b", "A") == 0
     cluster.run(SETTINGS.tick_time_ms)
     assert cluster.hosts["A"].exit is not None  # refused by then
+    ended_us = witness.stepped_us["A"]
+    assert witness.heard_us("b", "a") == 0
+    cluster.run(SETTINGS.tick_time_ms + 100)
+    for one in "bc":
+        us = cluster.time.now_us - ended_us - 1000 * SETTINGS.tick_time_ms
+        assert witness.heard_us(one, "a") == us > 0
 
 
 def test_requests_see_a_refusal() -> None:

@@ -44,6 +44,7 @@ class Witness(Watch):
         self.given_up: set[Ownership] = set()  # in good order
         self.lives: dict[str, Life] = {}
         self.served: dict[Epoch, str] = {}
+        self.stepped_us: dict[str, int] = {}  # when each last lived
         self.checks = 0
         self.administrators = Administrators(cluster)  # who looks before this one does
         cluster.watch(self)
@@ -74,9 +75,13 @@ class Witness(Watch):
         if one.name == other.name:
             return None  # they refuse each other: S2 and rule 10 say so
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
-        if any(self.cluster.hosts[k].name in (one.name, other.name) for k in self.cluster.twins):
-            # Rule 10: a link of a name in use waits until the first has been silent for so long.
-            since_us += 1000 * max(one.settings.tick_time_ms, other.settings.tick_time_ms)
+        # Rule 10: while two nodes of one name live, whom a third one hears is settled anew each
+        # time one of them starts; then the name of the last waits for a tick time of silence.
+        both = [h for h in self.cluster.hosts.values() if h.name in (one.name, other.name)]
+        if len(both) > 2:
+            tick_time_us = 1000 * max(one.settings.tick_time_ms, other.settings.tick_time_ms)
+            twins = [h.key for h in both if h is not one and h is not other]
+            since_us = max(since_us, *(self.stepped_us.get(key, 0) for key in twins)) + tick_time_us
         return max(0, self.cluster.time.now_us - since_us)
 
     def last_sign(self, host: Host) -> safety.Sign | None:
@@ -211,6 +216,7 @@ class Witness(Watch):
         """Check what must hold at every moment."""
         self.checks += 1
         life, cluster = self.lives[host.key], self.cluster
+        self.stepped_us[host.key] = cluster.time.now_us
         if host.running is not None and self.served.get(host.running) != host.key:
             first = self.served.setdefault(host.running, host.key)
             if not cluster.twins:
