@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,26 +16,36 @@ import pytest
 from chucky import cli
 
 
+@contextmanager
+def daemon(
+    runtime_dir: Path, answer: dict[str, object], after_s: float = 0
+) -> Iterator[list[bytes]]:
+    """A node a that answers one request; yields what it was asked."""
+    asked: list[bytes] = []
+    (runtime_dir / "a").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(runtime_dir / "a" / "a.sock"))
+        listener.listen()
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                asked.append(client.recv(1000))
+                time.sleep(after_s)
+                client.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield asked
+        thread.join()
+
+
 def test_connect_waits_longer_than_a_name_server_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli._ask, "__defaults__", (0.05,))  # PATIENCE_S
-    (tmp_path / "a").mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "a" / "a.sock"))
-        listener.listen()
-
-        def daemon() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.recv(1000)
-                time.sleep(0.2)  # what the name server takes
-                client.sendall(b'{"connected": false, "sentence": "no answer"}\n')
-
-        slow = threading.Thread(target=daemon)
-        slow.start()
+    with daemon(tmp_path, {"connected": False, "sentence": "no answer"}, after_s=0.2):
         code = cli.main(["--runtime-dir", str(tmp_path), "connect", "b@nowhere.example"])
-        slow.join()
     assert (code, capsys.readouterr().out) == (1, "false\n")
 
 
@@ -52,23 +64,8 @@ def test_a_node_that_is_called_otherwise_here_is_told_of_those_that_run(
 def test_a_change_of_owner_ends_with_its_sentence(
     command: list[str], granted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a").mkdir()
-    asked: list[bytes] = []
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "a" / "a.sock"))
-        listener.listen()
-
-        def daemon() -> None:
-            client, _ = listener.accept()
-            with client:
-                asked.append(client.recv(1000))
-                answer = {"granted": granted, "sentence": "so it is"}
-                client.sendall(json.dumps(answer).encode() + b"\n")
-
-        thread = threading.Thread(target=daemon)
-        thread.start()
+    with daemon(tmp_path, {"granted": granted, "sentence": "so it is"}) as asked:
         code = cli.main(["--runtime-dir", str(tmp_path), *command])
-        thread.join()
     request = {"command": command[0]} | ({"to": command[1]} if command[1:] else {})
     assert json.loads(asked[0]) == request
     out, err = ("so it is\n", "") if granted else ("", "chucky: so it is\n")
