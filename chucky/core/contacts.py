@@ -17,10 +17,12 @@ BACKOFF_LIMIT_MS = 60_000
 NOBODY_THERE_MS = 1000
 MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
 MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect and handshake time
-# A dial at an address that only a hint gives is given up after this where it holds up another one:
-# a stranger that lets in and says nothing would keep the node itself from being dialled for a tick
-# time. A handshake takes some ms; who needs longer gets twice as long each time.
+# A dial at an address that only a hint gives holds up another one for no longer than this: a
+# stranger that lets in and says nothing would keep the node itself from being dialled for a tick
+# time. A handshake takes some ms. Where it takes longer, one with a proven node goes on beside the
+# next dial; any other ends, for want of places, and gets twice as long each time.
 LEASH_MS = 100
+MAX_ASIDE = 3  # of one node: a dial at each address but the best
 MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
@@ -38,8 +40,9 @@ class Contact:
     trusted: set[Address] = field(default_factory=set)  # of these: by a link or a member's word
     proven: bool = False  # a handshake with it succeeded, or a member told us of it
     configured: bool = False
-    dial: int | None = None  # the link id of the attempt under way
+    dial: int | None = None  # the link id of the attempt that the next one waits for
     dial_address: Address | None = None
+    aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
     began_ms: int = 0
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
@@ -53,15 +56,22 @@ class Contact:
         """Whether only a beacon speaks for it."""
         return not self.proven and not self.configured
 
+    @property
+    def free(self) -> list[Address]:
+        """The addresses that are not being dialled aside."""
+        if not self.aside:
+            return self.addresses
+        return [a for a in self.addresses if a not in self.aside.values()]
+
     def next_address(self) -> Address:
         """Return where to dial now: the best known address each second time."""
-        rest = self.addresses[1:]
+        best, *rest = self.free
         self.turn += 1
-        return self.addresses[0] if self.turn % 2 or not rest else rest[self.turn // 2 % len(rest)]
+        return best if self.turn % 2 or not rest else rest[self.turn // 2 % len(rest)]
 
     @property
     def leash_ms(self) -> int | None:
-        """How long the dial under way may hold up others; None when it may as long as it likes."""
+        """How long the dial may hold up others; None when it may as long as it likes."""
         if self.dial is None or self.configured or self.name is None:
             return None
         if self.proven:
@@ -148,8 +158,10 @@ class Contacts:
         dialled = self._dials.pop(link, None)
         if dialled is None:
             return
-        dialled.dial = None
         dialled.backoff_ms = dialled.refusals = 0
+        if dialled.aside.pop(link, None) is not None:
+            return
+        dialled.dial = None
         if dialled.configured:
             dialled.name = name
         elif dialled.name != name and dialled.dial_address in dialled.addresses:
@@ -171,9 +183,9 @@ class Contacts:
                 contact.next_ms = contact.urged_ms
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
-        """A dial failed; return whose it was."""
+        """A dial failed; return whose it was, unless it was one aside: that ends without more."""
         contact = self._dials.pop(link, None)
-        if contact is None:
+        if contact is None or contact.aside.pop(link, None) is not None:
             return None
         contact.dial = None
         contact.refusals = contact.refusals + 1 if why in (Ended.COOKIE, Ended.PROTOCOL) else 0
@@ -194,11 +206,13 @@ class Contacts:
         """That dial reached this very node, or so it seems: do not dial there again soon."""
         contact = self._dials.pop(link, None)
         if contact is not None:
-            contact.dial = None
+            at = contact.aside.pop(link, None)
+            if at is None:
+                at, contact.dial = contact.dial_address, None
             if contact.configured:  # an administrator's word: another node may come to live there
                 contact.next_ms = now_ms + self._jitter(BACKOFF_LIMIT_MS)
             else:
-                contact.addresses = [a for a in contact.addresses if a != contact.dial_address]
+                contact.addresses = [a for a in contact.addresses if a != at]
 
     def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
         """Begin the dials that are due; return them as (new link id, address)."""
@@ -210,13 +224,17 @@ class Contacts:
         return [self.dial(c, now_ms) for c in (*(c for c in due if not c.unproven), *hints)]
 
     def give_up(self, linked: Container[NodeName], now_ms: int) -> list[int]:
-        """Forget the dials that have held up others for too long; return their link ids."""
+        """Let nobody wait any more for a dial that took too long; return the link ids of those that
+        end with it."""
         given_up, self._given_up = self._given_up, []
         for at_ms, contact in self._leashed(linked):
-            if at_ms <= now_ms and contact.dial is not None:
-                given_up.append(contact.dial)
-                del self._dials[contact.dial]
+            if at_ms <= now_ms and contact.dial is not None and contact.dial_address is not None:
+                contact.aside[contact.dial] = contact.dial_address
                 contact.dial = None
+                if len(contact.aside) > (0 if contact.unproven else MAX_ASIDE):
+                    oldest = next(iter(contact.aside))
+                    given_up.append(oldest)
+                    del contact.aside[oldest], self._dials[oldest]
                 contact.given_up += 1
                 # Without another address it is its turn again when the others have had theirs.
                 alone = len(contact.addresses) == 1
@@ -280,7 +298,7 @@ class Contacts:
             for contact in (*self._named.values(), *self._configured.values())
             if contact.name not in linked
             and contact.dial is None
-            and contact.addresses
+            and contact.free
             and self._is_its_own(contact)
         ]
 
@@ -302,9 +320,9 @@ class Contacts:
         """Return the dials that hold up others, and until when each may."""
         crowded = len(self._unproven()) > MAX_UNPROVEN_DIALS
         found = []
-        for contact in self._dials.values():
+        for id, contact in self._dials.items():
             leash_ms = contact.leash_ms
-            if leash_ms is not None:
+            if leash_ms is not None and id == contact.dial:
                 full = crowded and contact.unproven
                 if full or len(contact.addresses) > 1 or contact.name in linked:
                     found.append((contact.began_ms + leash_ms, contact))

@@ -1,4 +1,5 @@
-"""The simulator's cluster for stories told exactly: each frame takes 1 ms, and no timer is late.
+"""The simulator's cluster for stories told exactly: each frame takes 1 ms unless told
+otherwise, and no timer is late.
 
 It also keeps who served when, and what each node reported.
 """
@@ -7,6 +8,7 @@ from chucky.core import actions as ac
 from chucky.names import NodeName
 from chucky.settings import Settings
 from tests.sim import cluster
+from tests.sim.clock import MS
 from tests.sim.host import Host
 
 
@@ -18,8 +20,10 @@ def name(key: str) -> NodeName:
 class Cluster(cluster.Cluster, cluster.Watch):
     """See the module."""
 
-    def __init__(self, settings: Settings, keys: str = "abc") -> None:
-        super().__init__(settings, keys)
+    def __init__(
+        self, settings: Settings, keys: str = "abc", delay_us: tuple[int, int] = (MS, 0)
+    ) -> None:
+        super().__init__(settings, keys, delay_us=delay_us)
         self.owners: list[tuple[int, tuple[str, ...]]] = []  # (time, who serves), at each change
         self.reports: dict[str, list[ac.Report]] = {key: [] for key in keys}
         self.watch(self)

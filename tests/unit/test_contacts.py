@@ -6,6 +6,7 @@ from chucky.core.contacts import (
     BACKOFF_LIMIT_MS,
     LEASH_MS,
     MAX_ADDRESSES,
+    MAX_ASIDE,
     MAX_TOLD,
     MAX_UNPROVEN,
     MAX_UNPROVEN_DIALS,
@@ -337,13 +338,76 @@ def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
     assert known.deadline(set()) is None and known.give_up(set(), 60_000) == []
 
 
-def test_a_dial_that_a_hint_led_to_ends_when_its_node_is_linked() -> None:
+def test_a_dial_that_a_hint_led_to_holds_nobody_up_when_its_node_is_linked() -> None:
     known = contacts()
     known.hint(A, at(7), True, 0)
     ((link, _),) = known.due(set(), 0)
     known.came_up(-1, A, True, AT)
     assert known.deadline({A}) == LEASH_MS
-    assert known.give_up({A}, LEASH_MS - 1) == [] and known.give_up({A}, LEASH_MS) == [link]
+    assert known.give_up({A}, LEASH_MS - 1) == [] and known.give_up({A}, LEASH_MS) == []
+    assert known.deadline({A}) is None
+    known.lost(A, at_once=True, now_ms=200)
+    ((_, address),) = known.due(set(), 200)
+    assert address == AT and known.ended(link, Ended.UNREACHED, 250) is None
+
+
+def ask_for(known: Contacts, until_ms: int) -> tuple[dict[int, Address], list[int]]:
+    """Where everybody lets it in and says nothing; return its dials, and those that it ended."""
+    now_ms, dials, ended = 0, {}, []
+    while now_ms <= until_ms:
+        ended += known.give_up(set(), now_ms)
+        for link, address in known.due(set(), now_ms):
+            dials[link] = address
+            if address == AT:
+                known.ended(link, Ended.UNREACHED, now_ms)
+        due_ms = known.deadline(set())
+        if due_ms is None:
+            break
+        assert due_ms > now_ms
+        now_ms = due_ms
+    return dials, ended
+
+
+def test_a_hinted_dial_of_a_known_node_goes_on_beside_the_others() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    known.hint(A, at(8), True, 0)
+    dials, ended = ask_for(known, 5000)
+    addresses = list(dials.values())
+    assert not ended and addresses.count(at(7)) == addresses.count(at(8)) == 1
+    assert addresses.count(AT) >= 5000 // (REDIAL_MS * 12 // 10)
+    (link,) = (x for x, address in dials.items() if address == at(7))
+    known.came_up(link, A, True, at(7))
+    assert known.addresses(A)[0] == at(7)
+    known.lost(A, at_once=True, now_ms=5000)
+    assert [address for _, address in known.due(set(), 5000)] == [at(7)]  # free again
+
+
+def test_a_dial_aside_that_reached_this_very_node_is_not_made_again() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    dials, _ = ask_for(known, 1000)
+    (link,) = (x for x, address in dials.items() if address == at(7))
+    known.itself(link, 1000)
+    assert known.addresses(A) == (AT,)
+
+
+def test_hints_without_end_make_few_dials_go_on_at_a_time() -> None:
+    known, now_ms, open_now = contacts(), 0, set()
+    known.told(A, AT, True, 0)
+    for number in range(100):
+        known.hint(A, at(number + 7), True, now_ms)
+        open_now.difference_update(known.give_up(set(), now_ms))
+        for link, address in known.due(set(), now_ms):
+            if address == AT:
+                known.ended(link, Ended.UNREACHED, now_ms)
+            else:
+                open_now.add(link)
+        assert len(open_now) <= MAX_ASIDE + 1
+        now_ms += LEASH_MS
+    assert len(open_now) >= MAX_ASIDE
 
 
 def test_a_place_at_the_table_that_is_lost_ends_the_dial() -> None:

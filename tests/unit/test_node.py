@@ -753,6 +753,21 @@ def test_a_host_that_lets_all_in_and_says_nothing_does_not_hold_up_a_heal(phase_
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500
 
 
+@pytest.mark.parametrize("delay_ms", [1, 20, 60, 120])
+def test_two_that_moved_while_cut_off_meet_however_slow_a_handshake_is(delay_ms: int) -> None:
+    # Nobody but a beacon says where either is now.
+    cluster = Cluster(linear(), "ab", delay_us=(delay_ms * MS, 0))
+    running(cluster, "a", "b")
+    cluster.cut("a", "b")
+    cluster.run_until(lambda: cluster.serving == "ab")
+    for number, host in enumerate(cluster.hosts.values()):
+        host.address = Address(f"10.0.1.{number}", host.address.port)
+        cluster.give(host.key, ev.AddressesChanged((host.address,)))
+    cluster.run(2000)
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500 + 12 * delay_ms
+
+
 def test_two_owners_that_only_hear_of_each_other_do_not_outbid_each_other() -> None:
     # A chain b - c - d - e: the owners b and e are too far apart to yield to each other, and
     # rule 6 lets neither go above the other.
