@@ -6,6 +6,7 @@ from typing import Any
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.messages import End, Epoch, Naming, Status
+from chucky.names import NodeName
 from tests.sim import safety
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
@@ -26,6 +27,9 @@ class Life:
     heard: Epoch | None = None  # the highest epoch
     signs: dict[Ownership, tuple[int, int]] = field(default_factory=dict)  # tick, link ended at us
     statuses: dict[int, Status] = field(default_factory=dict)  # the newest, by link
+    links: dict[int, str] = field(default_factory=dict)  # that are up: the machine there
+    first: dict[NodeName, str] = field(default_factory=dict)  # the machine whose link came first
+    freed_us: dict[str, int] = field(default_factory=dict)  # when a first one had none any more
     named: bool = False  # it was told of a naming of itself, and did not start since
     naming: Naming | None = None  # its own, as it says
     begun: Epoch | None = None  # the last that it said it starts
@@ -44,7 +48,6 @@ class Witness(Watch):
         self.given_up: set[Ownership] = set()  # in good order
         self.lives: dict[str, Life] = {}
         self.served: dict[Epoch, str] = {}
-        self.stepped_us: dict[str, int] = {}  # when each last lived
         self.checks = 0
         self.administrators = Administrators(cluster)  # who looks before this one does
         cluster.watch(self)
@@ -75,14 +78,19 @@ class Witness(Watch):
         if one.name == other.name:
             return None  # they refuse each other: S2 and rule 10 say so
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
-        # Rule 10: while two nodes of one name live, whom a third one hears is settled anew each
-        # time one of them starts; then the name of the last waits for a tick time of silence.
-        both = [h for h in self.cluster.hosts.values() if h.name in (one.name, other.name)]
-        if len(both) > 2:
-            tick_time_us = 1000 * max(one.settings.tick_time_ms, other.settings.tick_time_ms)
-            twins = [h.key for h in both if h is not one and h is not other]
-            since_us = max(since_us, *(self.stepped_us.get(key, 0) for key in twins)) + tick_time_us
+        since_us = max(since_us, self._waits_us(one, other), self._waits_us(other, one))
         return max(0, self.cluster.time.now_us - since_us)
+
+    def _waits_us(self, one: Host, other: Host) -> int:
+        """Return until when a link with another machine of its name stood before the other's: who
+        comes second waits until the first is silent (rule 10, docs/decisions/0011)."""
+        if not self.cluster.twins:
+            return 0
+        life, hosts = self.lives[one.key], self.cluster.hosts
+        if life.first.get(other.name, other.key) != other.key:
+            return self.cluster.time.now_us
+        twins = [key for key in life.freed_us if key != other.key]
+        return max((life.freed_us[k] for k in twins if hosts[k].name == other.name), default=0)
 
     def last_sign(self, host: Host) -> safety.Sign | None:
         """Return what S4 counts from for a node that starts now."""
@@ -133,8 +141,12 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
                     self._hears(host, life, status, end.peer.incarnation)
-            case ev.LinkUp(_, name):
+            case ev.LinkUp(link, name):
                 life.sync.seen.add(name)
+                end = host.ends.get(link)
+                if end is not None and end.peer is not None:
+                    life.links[link] = end.peer.host.key
+                    life.first.setdefault(name, end.peer.host.key)
             case ev.LinkDown(link):
                 status = life.statuses.pop(link, None)
                 if status is not None and status.running is not None:
@@ -142,6 +154,19 @@ class Witness(Watch):
                         if key[0] == status.running:
                             ended = (sign[0], self.cluster.time.now_us)
                             life.signs[key] = _later(sign, ended)  # a peer may have told it before
+
+    def lost(self, host: Host, link: int) -> None:
+        """A link is gone; whoever waited for its name has it."""
+        life = self.lives[host.key]
+        key = life.links.pop(link, None)
+        if key is not None and key not in life.links.values():
+            name = self.cluster.hosts[key].name
+            if life.first.get(name) == key:
+                del life.first[name]
+                life.freed_us[key] = self.cluster.time.now_us
+                for other in life.links.values():
+                    if self.cluster.hosts[other].name == name:
+                        life.first.setdefault(name, other)
 
     def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
         if status.synced and status.digest == host.settings.digest:
@@ -216,7 +241,6 @@ class Witness(Watch):
         """Check what must hold at every moment."""
         self.checks += 1
         life, cluster = self.lives[host.key], self.cluster
-        self.stepped_us[host.key] = cluster.time.now_us
         if host.running is not None and self.served.get(host.running) != host.key:
             first = self.served.setdefault(host.running, host.key)
             if not cluster.twins:
