@@ -19,10 +19,10 @@ MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and som
 MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect and handshake time
 # A dial at an address that only a hint gives holds up another one for no longer than this: a
 # stranger that lets in and says nothing would keep the node itself from being dialled for a tick
-# time. A handshake takes some ms. Where it takes longer, one with a proven node goes on beside the
-# next dial; any other ends, for want of places, and gets twice as long each time.
+# time. A handshake takes some ms. Where it takes longer it goes on beside the next dial; in a crowd
+# of unproven contacts it ends, for want of places, and gets twice as long each time.
 LEASH_MS = 100
-MAX_ASIDE = 3  # of one node: a dial at each address but the best
+MAX_ASIDE = 3  # of one node: a dial at each address but one
 MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
@@ -49,7 +49,7 @@ class Contact:
     backoff_ms: int = 0
     refusals: int = 0  # of the cookie, or by a node of another name, in a row
     turn: int = 0
-    given_up: int = 0  # dials, in a row
+    given_up: int = 0  # dials, since it was last linked
 
     @property
     def unproven(self) -> bool:
@@ -231,11 +231,12 @@ class Contacts:
             if at_ms <= now_ms and contact.dial is not None and contact.dial_address is not None:
                 contact.aside[contact.dial] = contact.dial_address
                 contact.dial = None
-                if len(contact.aside) > (0 if contact.unproven else MAX_ASIDE):
+                no_place = contact.unproven and self._crowded()
+                if len(contact.aside) > (0 if no_place else MAX_ASIDE):
                     oldest = next(iter(contact.aside))
                     given_up.append(oldest)
                     del contact.aside[oldest], self._dials[oldest]
-                contact.given_up += 1
+                    contact.given_up += 1
                 # Without another address it is its turn again when the others have had theirs.
                 alone = len(contact.addresses) == 1
                 contact.next_ms = now_ms + (self._jitter(REDIAL_MS) if alone else 0)
@@ -314,11 +315,14 @@ class Contacts:
         return [c for c in self._named.values() if not c.proven]
 
     def _unproven_dials(self) -> int:
-        return sum([c.unproven for c in self._dials.values()])
+        return sum([c.unproven and c.dial == id for id, c in self._dials.items()])
+
+    def _crowded(self) -> bool:
+        return len(self._unproven()) > MAX_UNPROVEN_DIALS
 
     def _leashed(self, linked: Container[NodeName]) -> list[tuple[int, Contact]]:
         """Return the dials that hold up others, and until when each may."""
-        crowded = len(self._unproven()) > MAX_UNPROVEN_DIALS
+        crowded = self._crowded()
         found = []
         for id, contact in self._dials.items():
             leash_ms = contact.leash_ms
@@ -336,9 +340,9 @@ class Contacts:
             oldest = unproven[0]
             assert oldest.name is not None
             del self._named[oldest.name]
-            if oldest.dial is not None:
-                del self._dials[oldest.dial]
-                self._given_up.append(oldest.dial)
+            for link in [id for id, contact in self._dials.items() if contact is oldest]:
+                del self._dials[link]
+                self._given_up.append(link)
 
     def _jitter(self, wait_ms: int) -> int:
         # Knuth's LCG (The Art of Computer Programming 3.3.4): the core draws no random numbers,

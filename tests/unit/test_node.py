@@ -753,6 +753,26 @@ def test_a_host_that_lets_all_in_and_says_nothing_does_not_hold_up_a_heal(phase_
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500
 
 
+@pytest.mark.parametrize("phase_ms", range(0, 1000, 125))
+def test_a_host_that_lets_all_in_and_says_nothing_does_not_keep_strangers_apart(
+    phase_ms: int,
+) -> None:
+    cluster = Cluster(Settings(linear().distributed, NodeSettings(tick_ms=1000)), "abd")
+    cluster.start("d")
+    cluster.freeze("d")
+    cluster.cut("a", "b")
+    cluster.start("a", "b")
+    for here, there in ("ab", "ba"):
+        claims = Beacon(name(there), 99, 4041, False)
+        cluster.give(here, ev.BeaconHeard(claims, cluster.hosts["d"].address))
+        true = Beacon(name(there), cluster.hosts[there].incarnation, 4041, False)
+        cluster.give(here, ev.BeaconHeard(true, cluster.hosts[there].address))
+    cluster.run(8000 + phase_ms)
+    assert cluster.serving == "ab"
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+
+
 @pytest.mark.parametrize("delay_ms", [1, 20, 60, 120])
 def test_two_that_moved_while_cut_off_meet_however_slow_a_handshake_is(delay_ms: int) -> None:
     # Nobody but a beacon says where either is now.
