@@ -154,6 +154,8 @@ MUTANTS = (
         "contact.next_ms, contact.turn = now_ms, 0", "pass"),
     one("4", "a lost link is not dialled at once", "contacts",
         "            if at_once:\n", "            if False:\n"),
+    one("4", "a slow handshake where a beacon leads is given up", "contacts",
+        "(0 if no_place else MAX_ASIDE)", "0"),
     one("4", "a proof of death is not passed on", "membership",
         "self.proven_dead(contact.name, gone.incarnation)", "pass"),
     one("4", "a proof outlives a later sign of life", "vacancy",
