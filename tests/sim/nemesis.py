@@ -199,6 +199,28 @@ class Nemesis(Watch):
 
         return undo
 
+    def _mute(self, host: Host) -> Undo:
+        """All that an owner sends is lost: it hears who backs it, and nobody hears it."""
+        key = self._owner(host).key
+        for other in self.nodes:
+            if other.key != key:
+                self.cluster.cut(key, other.key, one_way=True)
+        return lambda: self.cluster.heal(key)
+
+    def _forget(self, host: Host) -> Undo | None:
+        """An owner is cut off; all others are killed and come back: none knows what it promised."""
+        owner = self._owner(host)
+        undo = self._isolate(owner)
+        for other in self.nodes:
+            if other is not owner and other.node is not None:
+                self.cluster.kill(other.key)
+                self._start_in(self.options.respawn_us, other)
+        return undo
+
+    def _owner(self, host: Host) -> Host:
+        """The owner where there is one, else this one."""
+        return next((h for h in self.nodes if h.running is not None), host)
+
     def _slow(self, host: Host) -> Undo | None:
         other = self._other(host)
         extra_us = self.rng.choice((20, 200, 1000, 3000)) * MS

@@ -16,6 +16,7 @@ FAULTS = (
     "slow", "reset", "fails", "unready", "crash", "reload", "addresses", "spoof", "twin", "flap",
     "takeover", "standby",
 )  # fmt: skip
+LEASE_FAULTS = ("mute", "forget")  # what an owner's lease must outlast, seldom drawn by chance
 
 
 @dataclass
@@ -65,7 +66,7 @@ def draw(rng: random.Random) -> Options:
                 settings[key] = _other(rng, common, keys)
     fast = tick_ms * MS // 8
     kinds = [k for k in FAULTS if rng.random() < 0.5 and (k != "twin" or not majority)]
-    return Options(
+    options = Options(
         keys=keys,
         settings=settings,
         differs=differs and len({s.digest for s in settings.values()}) > 1,
@@ -85,6 +86,9 @@ def draw(rng: random.Random) -> Options:
         bad_us=rng.choice((40, 50)) * 1000 * MS,
         faults={kind: rng.choice((1.0, 1.0, 3.0)) for kind in kinds or ["kill"]},
     )
+    if majority:
+        options.faults.update({kind: 1.0 for kind in LEASE_FAULTS if rng.random() < 0.5})
+    return options
 
 
 def _settings(rng: random.Random, keys: str, tick_ms: int, majority: bool) -> Settings:
