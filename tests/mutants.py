@@ -101,6 +101,11 @@ MUTANTS = (
     one("S5", "a beacon's incarnation is taken for an epoch", "node",
         "self._members.beacon(beacon, source, now_ms)",
         "self._own.heard_of(Epoch(beacon.incarnation, beacon.name))"),
+    one("S5", "a beacon of its own name ends the node", "membership",
+        "            return\n        if beacon.asks:",
+        "            return\n        if beacon.name == self.me:\n"
+        "            self.take_name(source)\n"
+        "            return\n        if beacon.asks:", "S5: "),
     drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
     drop("2", "a cold start does not wait for a better node's sync", "verdict",
          "lost is None and waits"),
@@ -218,6 +223,8 @@ MUTANTS = (
         "not (others or afar_ms or view.listening)", "not (others or view.listening)"),
     one("6", "a new epoch has the old number", "ownership",
         "else self.highest.number + 1", "else self.highest.number", "epochs: "),
+    one("6", "who goes on does so under the other's epoch", "ownership",
+        "self.running = self._new_epoch()", "self.running = self.highest", r"epochs: \w serves"),
     one("6", "the highest epoch is forgotten", "node", "own.heard_of(status.highest)", "pass"),
     one("6", "what was heard long ago is told as news", "membership",
         "and age_ms < self.settings.tick_time_ms:", "and True:"),

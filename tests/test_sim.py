@@ -1,14 +1,16 @@
 """Some seeds of the simulator, and for each of its checks a history that must make it fire."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from chucky.core import events as ev
+from chucky.core.ownership import Ownership
 from chucky.messages import Epoch
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
-from chucky.settings import Distributed, Settings
+from chucky.settings import Distributed, Facts, Settings
 from tests.sim import liveness, requests, run, safety
 from tests.sim.clock import MS, Clock
 from tests.sim.cluster import Cluster
@@ -298,6 +300,38 @@ def test_requests_see_a_refusal() -> None:
     with pytest.raises(AssertionError, match="^L6: a request was refused"):
         cluster.run(20_000)
     assert clients.fates["answered"] > 5
+
+
+def test_requests_see_an_answer_of_an_epoch_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(SETTINGS, "ab")
+    clients = Requests(cluster)
+    cluster.start("a", "b")
+    cluster.run(3000)
+    assert clients.services["b"].given == Epoch(1, A)
+    monkeypatch.setattr(Ownership, "_new_epoch", lambda own: Epoch(0, own.me))
+    cluster.kill("a")
+    with pytest.raises(AssertionError, match="^requests: an answer of 0 of b@h after one of 1 of"):
+        cluster.run(5000)
+
+
+def test_requests_see_one_that_waits_past_its_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(replace(INF, facts=Facts(hold_ms=100)), "ab")
+    clients = Requests(cluster, every_us=20 * MS)
+    over = clients._expire
+
+    def waits_for_its_answer(request: requests.Request, service: requests.Service) -> None:
+        if request.over is None or request.fate:
+            over(request, service)
+        else:
+            cluster.time.after(100 * MS, clients._expire, request, service)
+
+    monkeypatch.setattr(clients, "_expire", waits_for_its_answer)
+    cluster.start("a", "b")
+    cluster.run(2000)
+    assert cluster.serving == "a"
+    cluster.freeze("a")
+    with pytest.raises(AssertionError, match="^requests: one waits at"):
+        cluster.run(2000)
 
 
 # The machinery.
