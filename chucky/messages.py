@@ -125,14 +125,15 @@ class Member(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """Who the sender is, beyond its name; sent first on a link and again when it changes."""
+    """Who the sender is, beyond its name; sent first on a link, again when it changes, and for
+    members that are new."""
 
     version: str
     uptime_ms: int
     port: int  # where its links are dialled
     addresses: tuple[Address, ...]  # its own global ones
     shared: tuple[tuple[str, str], ...]  # Settings.told, to say which key differs
-    members: tuple[Member, ...] = ()
+    members: tuple[Member, ...] = ()  # in the first all, then those that are new since the last
 
 
 class NameTaken(NamedTuple):

@@ -21,7 +21,7 @@ TREE = Path(__file__).parent.parent
 # The quickest first: most mutants fall to a table.
 STAGES = (
     ("test_verdict", "test_lease", "test_vacancy", "test_startup", "test_contacts"),
-    ("test_membership", "test_majority", "test_commands", "test_node"),
+    ("test_hellos", "test_membership", "test_majority", "test_commands", "test_node"),
     ("test_twin",),
 )
 SEEDS = 60  # of the simulator, for what all those let pass
@@ -343,9 +343,17 @@ MUTANTS = (
     one("10", "of two links each end keeps another", "membership",
         "return old.dialled == (self.me > old.name)", "return True"),
     one("11", "a beacon's hint is passed on", "membership",
-        "for a in link.dialled_at if", "for a in self.contacts.addresses(name) if"),
+        "link = self.links.get(beacon.name)\n",
+        "link = self.links.get(beacon.name)\n        if link is not None and link.hello is not None:"
+        "\n            link.hello = link.hello._replace(addresses=(source,))\n"),
     one("11", "whom one knows the others do not get to know", "membership",
         "self.contacts.told(member.name, address, listed, now_ms)", "pass"),
+    one("11", "each new member is told at once", "hellos",
+        "calm = now_ms >= self._calm_ms", "calm = True"),
+    one("11", "all members are told again and again", "hellos",
+        "if m not in to.told)", "if m)"),
+    one("11", "members that wait are never told", "hellos",
+        "if self._members == self._spread else", "if True else"),
 )  # fmt: skip
 
 

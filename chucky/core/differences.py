@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from chucky.core.actions import Action, Level, Report
+from chucky.core.hellos import TOLD_TEXT
 from chucky.core.link import Link
-from chucky.core.membership import TOLD_TEXT
 from chucky.messages import Hello
 from chucky.names import NodeName
 from chucky.settings import Settings

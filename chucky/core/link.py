@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chucky.messages import Hello, Status
+from chucky.messages import Hello, Member, Status
 from chucky.names import Address, NodeName
 
 
@@ -19,7 +19,8 @@ class Link:
     echo: int = 0  # the highest tick of the peer that was read
     status: Status | None = None
     hello: Hello | None = None
-    said: tuple[object, ...] = ()  # the part of our last Hello that matters
+    said: Hello | None = None  # our last, without uptime and members
+    told: frozenset[Member] = frozenset()  # the members that it has been told of
     probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
     leaving: bool = False
 
@@ -30,9 +31,9 @@ class Link:
 
     @property
     def dialled_at(self) -> tuple[Address, ...]:
-        """Where its node can be dialled, as far as it told or showed itself."""
+        """Where its node can be dialled, once it has told: all of it at one time."""
         if self.hello is None:
-            return (self.address,) if self.dialled else ()
+            return ()
         here = self.address if self.dialled else self.listens_at(self.hello)
         return tuple(dict.fromkeys((here, *self.hello.addresses)))
 

@@ -8,16 +8,14 @@ name, are settled here (design rules 4 and 10), so that at most one link a name 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from chucky import __version__
 from chucky.core.actions import Action, Announce, Close, Dial, Level, Report, Send
 from chucky.core.contacts import Contact, Contacts
 from chucky.core.events import Ended
+from chucky.core.hellos import Hellos
 from chucky.core.link import Gone, Link
 from chucky.core.startup import Look
 from chucky.core.view import DownView, PeerView, held
 from chucky.messages import (
-    MAX_ADDRESSES,
-    MAX_NODES,
     Beacon,
     Heard,
     Hello,
@@ -32,10 +30,7 @@ REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the 
 REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
 DYING_MS = 100  # the kernel closes a killed process's sockets one by one, within a few ms
 ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
-TOLD_TEXT = 1000  # of a key's value in a Hello: a list too long for it is told by its beginning
 UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
-
-Members = tuple[list[Member], list[Member]]  # as told to those elsewhere, to those on loopback
 
 
 @dataclass(slots=True)
@@ -54,18 +49,17 @@ class Membership:
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
     refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
-    addresses: tuple[Address, ...] = ()
     tick: int = 0
     contacts: Contacts = field(init=False)
+    hellos: Hellos = field(init=False)
     _newcomers: dict[int, Link] = field(default_factory=dict)
     _namesakes: dict[int, Link] = field(default_factory=dict)
-    _told: object = None  # all that a Hello is made of, when it was last looked at
-    _known: object = None  # and what was made of it for all
     _unnamed_refusal_ms: int | None = None
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
     def __post_init__(self) -> None:
         self.contacts = Contacts(self.me, self.incarnation)
+        self.hellos = Hellos(self.started_ms, self.emit)
 
     def listed(self, name: NodeName) -> bool:
         """Return whether the priority list has this node."""
@@ -158,7 +152,7 @@ class Membership:
         else:
             self.contacts.came_up(link.id, link.name, self.listed(link.name), None)
             self._namesakes[link.id] = link
-            self._say_hello(link, self._members(), now_ms)
+            self.hellos.greet(link, self.links.values(), self.settings, now_ms)
 
     def link_down(
         self, id: int, why: Ended, name: NodeName | None, at: Address | None, now_ms: int
@@ -243,7 +237,8 @@ class Membership:
         link = self.by_id(id) or self._newcomers.get(id)
         if link is None:
             return
-        link.hello = hello
+        # The rest of it is no news, or is taken below.
+        link.hello = hello._replace(uptime_ms=0, members=())
         if not link.dialled and not link.address.lacks_scope:
             at = link.listens_at(hello)
             self.contacts.came_up(0, link.name, self.listed(link.name), at)
@@ -267,7 +262,7 @@ class Membership:
             self.take_name(at)
         else:
             self._namesakes.pop(link.id)
-            own = (*self.addresses, Address(self.me.host, self.settings.node.port))[0]
+            own = (*self.hellos.addresses, Address(self.me.host, self.settings.node.port))[0]
             self.emit(Send(link.id, NameTaken(own)))
             self.emit(Close(link.id))
 
@@ -340,46 +335,10 @@ class Membership:
         for id, address in self.contacts.due(self.links, now_ms):
             self.look.handshake_began(id, now_ms)
             self.emit(Dial(id, address, self.contacts.expected(id)))
-        everyone = (*self.links.values(), *self._newcomers.values())
-        tellable = (self.addresses, self.settings, [(k.id, k.leaving, k.hello) for k in everyone])
-        news = tellable != self._told
-        if news:
-            self._told = tellable
-            members, known = self._members(), self._known
-            self._known = (self.addresses, self.settings, members)
-            for link in everyone:
-                if not link.said or self._known != known:
-                    self._say_hello(link, members, now_ms)
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
-        return news
-
-    def _say_hello(self, to: Link, members: Members, now_ms: int) -> None:
-        others = tuple(x for x in members[to.address.is_loopback] if x.name != to.name)[:MAX_NODES]
-        own = self.addresses[:MAX_ADDRESSES]
-        shared = tuple((key, value[:TOLD_TEXT]) for key, value in self.settings.told)
-        said = (own, others, shared)
-        if said != to.said:
-            to.said = said
-            uptime_ms = max(0, now_ms - self.started_ms)
-            port = self.settings.node.port
-            self.emit(Send(to.id, Hello(__version__, uptime_ms, port, own, shared, others)))
-
-    def _members(self) -> Members:
-        """Rule 11: loopback addresses go only to loopback, link-local ones to nobody.
-
-        Only what a node told itself, or was linked at: never a beacon's hint, nor what another
-        member told. So what is told never depends on what was heard of it, and comes to rest.
-        """
-        away: list[Member] = []
-        here: list[Member] = []
-        for name, link in sorted(self.links.items()):
-            if not link.leaving:
-                at = [a for a in link.dialled_at if not a.is_link_local]
-                for told, addresses in ((away, [a for a in at if not a.is_loopback]), (here, at)):
-                    if addresses:
-                        told.append(Member(name, tuple(addresses[:MAX_ADDRESSES])))
-        return away, here
+        everyone = (self.links.values(), self._newcomers.values())
+        return self.hellos.settle(*everyone, self.settings, now_ms)
 
     def _all(self) -> Iterator[Link]:
         yield from (*self.links.values(), *self._newcomers.values(), *self._namesakes.values())
@@ -395,5 +354,7 @@ class Membership:
         """Return each time at which settle has something to do."""
         tick_time_ms = self.settings.tick_time_ms
         times = [link.alive_ms + tick_time_ms for link in self._all()]
-        dial_ms = self.contacts.deadline(self.links)
-        return times if dial_ms is None else [*times, dial_ms]
+        for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
+            if due_ms is not None:
+                times.append(due_ms)
+        return times

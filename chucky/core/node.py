@@ -173,7 +173,7 @@ class Node:
             case ev.ApplicationFailed(why):
                 self._own.application_failed(why, now_ms)
             case ev.AddressesChanged(addresses, came_up):
-                self._members.addresses = addresses
+                self._members.hellos.addresses = addresses
                 if came_up:
                     self._look.interface_came_up(now_ms)
                     self._emit(Announce(asks=True))
