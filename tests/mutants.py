@@ -344,8 +344,8 @@ MUTANTS = (
         "return old.dialled == (self.me > old.name)", "return True"),
     one("11", "a beacon's hint is passed on", "membership",
         "link = self.links.get(beacon.name)\n",
-        "link = self.links.get(beacon.name)\n        if link is not None and link.hello is not None:"
-        "\n            link.hello = link.hello._replace(addresses=(source,))\n"),
+        "link = self.links.get(beacon.name)\n        if link and link.hello:\n"
+        "            link.hello = link.hello._replace(addresses=(source,))\n"),
     one("11", "whom one knows the others do not get to know", "membership",
         "self.contacts.told(member.name, address, listed, now_ms)", "pass"),
     one("11", "each new member is told at once", "hellos",
@@ -354,6 +354,10 @@ MUTANTS = (
         "if m not in to.told)", "if m)"),
     one("11", "members that wait are never told", "hellos",
         "if self._members == self._spread else", "if True else"),
+    one("L5", "a new link is news to all", "node",
+        "to = [k for k in links if news or k.id not in self._greeted]", "to = list(links)"),
+    one("L5", "who has a new link waits for the tick", "node",
+        "[k for k in links if news or k.id not in self._greeted]", "list(links) if news else []"),
 )  # fmt: skip
 
 

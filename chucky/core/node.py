@@ -325,7 +325,7 @@ class Node:
         self._emit(Announce(asks=True))
 
     def _speak(self, now_ms: int) -> None:
-        """Send our Status to every peer: when it changed, with each tick, on a new link."""
+        """Send our Status to every peer when it changed and with each tick; and on a new link."""
         own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
         if own.running is not None:
             own.records.runs_here(own.running, self._incarnation, tick, now_ms)
@@ -343,7 +343,9 @@ class Node:
         early_ms = self._settings.node.tick_ms // 2 if self._heard_tick else 0
         self._heard_tick = False
         due = now_ms >= self._next_tick_ms - early_ms
-        if not due and said == self._said and self._greeted.issuperset([k.id for k in links]):
+        news = due or said != self._said
+        to = [k for k in links if news or k.id not in self._greeted]
+        if not news and not to:
             return
         if due:
             self._next_tick_ms = now_ms + self._settings.node.tick_ms
@@ -363,7 +365,7 @@ class Node:
         anew = own.anew if own.ready is not None else 0
         rest = (*state, own.records.signs(now_ms), hears, claim, backing)
         rest = (*rest, own.wants, own.on_standby, placed, anew)
-        for link in links:
+        for link in to:
             self._emit(Send(link.id, Status._make((tick, link.echo, *rest))))
 
     def _state(self, owned: bool) -> tuple[object, ...]:
