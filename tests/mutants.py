@@ -355,7 +355,7 @@ MUTANTS = (
     one("11", "members that wait are never told", "hellos",
         "if self._members == self._spread else", "if True else"),
     one("L5", "a new link is news to all", "node",
-        "to = [k for k in links if news or k.id not in self._greeted]", "to = list(links)"),
+        "for link in to:", "for link in links:"),
     one("L5", "who has a new link waits for the tick", "node",
         "[k for k in links if news or k.id not in self._greeted]", "list(links) if news else []"),
 )  # fmt: skip
