@@ -68,7 +68,7 @@ MUTANTS = (
     one("S1", "it waits for an echo for ever", "verdict",
         "is None) or late):", "is None)):"),
     one("S1", "nobody withdraws", "verdict", "if lost or (late and rivals) or", "if"),
-    one("S1", "what a peer hears is not heard", "view", "for h in status.hears", "for h in ()"),
+    one("S1", "what a peer hears is not heard", "view", "in status.hears:", "in ():"),
     one("S1", "a node that stalls goes on at once", "node",
         "self._look_around(now_ms)  # much", "pass  # much"),
     one("S1", "it serves on and on after its last step", "snapshot",

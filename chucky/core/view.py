@@ -120,6 +120,7 @@ def _holders(view: View) -> list[Heard]:
     ownership outweighs both.
     """
     found: list[Heard] = []
+    counts: dict[object, bool] = {}  # without the age: nearly always all peers hear one holder
     for peer in view.peers:
         status = peer.status
         if status is None:
@@ -127,8 +128,12 @@ def _holders(view: View) -> list[Heard]:
         own = held(status)
         if own is not None:
             found.append(Heard(own[1], peer.incarnation, own[0], status.digest, 0))
-        if status.hears:
-            found += [h for h in status.hears if _counts(view, h)]
+        for heard in status.hears:
+            what = heard[:-1]
+            if what not in counts:
+                counts[what] = _counts(view, heard)
+            if counts[what]:
+                found.append(heard)
     return found
 
 
