@@ -1,8 +1,8 @@
 """What each link is told of who this node is and whom it knows (design rule 11).
 
 The first Hello on a link goes out at once and has all members; so does one when our own addresses
-or settings change. A later one has the members that are new, gathered for up to a tick after the
-last: nodes that start together each get a new member every few ms, and have all others to tell it
+or settings change. A later one has the members that are new, gathered for a while after the last:
+nodes that start together each get a new member every few ms, and have all others to tell it
 (docs/decisions/0012).
 """
 
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from chucky import __version__
 from chucky.core.actions import Action, Send
 from chucky.core.link import Link
+from chucky.core.startup import LOOK_MS
 from chucky.messages import MAX_ADDRESSES, MAX_NODES, Hello, Member
 from chucky.names import Address
 from chucky.settings import Settings
 
 TOLD_TEXT = 1000  # of a key's value in a Hello: a list too long for it is told by its beginning
+GATHER_MS = LOOK_MS // 2  # whom a common peer knows is still met while one looks around
 
 Members = tuple[list[Member], list[Member]]  # as told to those elsewhere, to those on loopback
 
@@ -71,7 +73,7 @@ class Hellos:
             if calm or not greeted:
                 said = self._say(link, me, self._members, now_ms)
                 if said and greeted:
-                    self._calm_ms = now_ms + settings.node.tick_ms
+                    self._calm_ms = now_ms + GATHER_MS
         if calm:
             self._spread = self._members
         self.due_ms = None if self._members == self._spread else self._calm_ms

@@ -6,7 +6,7 @@ from string import ascii_letters
 import pytest
 
 from chucky.core import actions as ac
-from chucky.core.hellos import Hellos
+from chucky.core.hellos import GATHER_MS, Hellos
 from chucky.core.link import Link
 from chucky.messages import Hello, Member, Status
 from chucky.names import Address
@@ -95,7 +95,7 @@ def test_the_first_hello_has_all_and_a_later_one_what_is_new() -> None:
     assert a.hellos.due_ms is None
 
 
-def test_what_comes_soon_after_a_hello_is_gathered_for_a_tick() -> None:
+def test_what_comes_soon_after_a_hello_is_gathered_for_a_while() -> None:
     a = Links("bc")
     a.said(0)
     a.up("d")
@@ -103,10 +103,10 @@ def test_what_comes_soon_after_a_hello_is_gathered_for_a_tick() -> None:
     a.up("e")
     assert a.said(6) == {"e": "bcd"}
     a.up("f")
-    assert a.said(5 + TICK_MS - 1) == {"f": "bcde"}
-    assert a.hellos.due_ms == 5 + TICK_MS
-    assert a.said(5 + TICK_MS) == {"b": "ef", "c": "ef", "d": "ef", "e": "f"}
-    assert a.hellos.due_ms is None and a.said(5 + 9 * TICK_MS) == {}
+    assert a.said(5 + GATHER_MS - 1) == {"f": "bcde"}
+    assert a.hellos.due_ms == 5 + GATHER_MS
+    assert a.said(5 + GATHER_MS) == {"b": "ef", "c": "ef", "d": "ef", "e": "f"}
+    assert a.hellos.due_ms is None and a.said(5 + 9 * GATHER_MS) == {}
 
 
 def test_that_a_member_left_is_not_told_but_that_it_returned() -> None:
