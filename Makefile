@@ -3,6 +3,9 @@ VENV = .venv
 RUN = $(VENV)/bin/python -m
 PACKED = chucky debian docs etc systemd facts.txt setup.py LICENSE README.md
 
+# Else a daemon compiles itself anew at each start, for 50 ms; the package has it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check sim walk mutants scenarios lan machines bench bench-peers deb package-check clean
 
 demo: $(VENV)/demo.stamp
