@@ -262,7 +262,8 @@ class Daemon:
             self._step(ev.MessageReceived(link, message))
 
     def _on_beacon(self, beacon: Beacon, source: Address) -> None:
-        if (beacon.name, beacon.incarnation) != (self._name, self._incarnation):
+        own = (beacon.name, beacon.incarnation) == (self._name, self._incarnation)
+        if not own and self._node.heeds(beacon):
             self._step(ev.BeaconHeard(beacon, source))
 
     def _announce(self, asks: bool, to: Address | None) -> None:

@@ -28,7 +28,7 @@ from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
 from chucky.core.view import PeerView, View
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import Epoch, Goodbye, Hello, Holds, NameTaken, Placed, Status
+from chucky.messages import Beacon, Epoch, Goodbye, Hello, Holds, NameTaken, Placed, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -115,10 +115,7 @@ class Node:
         sync_ms = self._sync.deadline_ms
         if not self._sync.synced and sync_ms is not None and sync_ms > now_ms:
             times.append(sync_ms)
-        if self._own.hold.until_ms is not None:
-            times.append(self._own.hold.until_ms)
-        if self._own.retry_ms is not None:
-            times.append(self._own.retry_ms)
+        times += [t for t in (self._own.hold.until_ms, self._own.retry_ms) if t is not None]
         if self._lease is not None:
             times += self._lease.deadlines(now_ms)
         return times + self._commands.deadlines(now_ms)
@@ -127,6 +124,11 @@ class Node:
     def running(self) -> Epoch | None:
         """The epoch under which the application runs here."""
         return self._own.running
+
+    def heeds(self, beacon: Beacon) -> bool:
+        """Return whether a beacon of another node is worth a step: most are of linked peers."""
+        link = self._members.links.get(beacon.name)
+        return beacon.asks or link is None or link.incarnation != beacon.incarnation
 
     @property
     def route(self) -> Route:

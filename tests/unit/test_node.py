@@ -1,5 +1,6 @@
 """Whole nodes on a virtual clock: each rule of the design as a short story."""
 
+import copy
 import itertools
 
 import pytest
@@ -1046,3 +1047,24 @@ def test_a_tick_goes_along_with_a_peers_at_most_half_a_tick_early() -> None:
     assert hears(ticked_ms + tick_ms // 2) == 0
     # And the next one a whole tick after that.
     assert waits_until(ticked_ms + tick_ms + tick_ms // 2) == ticked_ms + tick_ms + tick_ms // 2
+
+
+def test_no_more_than_from_a_wake_follows_from_a_beacon_that_is_not_heeded() -> None:
+    cluster = running(Cluster(settings()), *"abc")
+    node, now_ms = cluster.hosts["a"].node, cluster.now_ms
+    assert node is not None
+    incarnation = cluster.hosts["b"].incarnation
+
+    def follows(event: ev.Event) -> tuple[object, ...]:
+        beside = copy.deepcopy(node)
+        return beside.step(event, now_ms), beside.deadline(), beside.snapshot()
+
+    for beacon, heeded in (
+        (Beacon(name("b"), incarnation, 4041, False), False),
+        (Beacon(name("b"), incarnation, 4041, True), True),
+        (Beacon(name("b"), incarnation + 1, 4041, False), True),
+        (Beacon(name("d"), incarnation, 4041, False), True),
+    ):
+        assert node.heeds(beacon) == heeded
+        at = Address("10.0.0.99", 4041)
+        assert heeded or follows(ev.BeaconHeard(beacon, at)) == follows(ev.Wake())
