@@ -1,13 +1,17 @@
 """Idle cost of three nodes on a LAN with the shipped ticks, and how soon a node serves."""
 
 import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers
+from bench.alarms import busy
 from bench.nodes import SHIPPED, formed
 from bench.peer_clusters import Elixir, Keepalived, PeerCluster
 from bench.plan import Plan
@@ -18,6 +22,7 @@ from tests.lan.eye import ask
 from tests.lan.lan import Lan, run
 from tests.lan.lan import missing as no_lan
 
+LEAST_NICE = 19
 CPU_PERCENT, MEMORY_MB, PACKETS_PER_S, START_MS = 0.5, 45, 40, 500  # the aims
 
 
@@ -25,8 +30,14 @@ class Cost(NamedTuple):
     """What the nodes a, b and c cost, each."""
 
     cpu_percent: list[float]
+    awake_percent: list[float]  # the same while loops at nice 19 keep every core awake
     memory_mb: list[float]
     packets_per_s: list[float]
+    wakes_per_s: list[float]
+
+
+# What a machine takes for waking up, in Python and with nothing to do.
+WAKES = "import select, sys\nwhile True: select.poll().poll(float(sys.argv[1]))"
 
 
 def measure(table: Table, plan: Plan) -> None:
@@ -47,6 +58,12 @@ def cpu_ns(pid: int) -> int:
     return sum(int(Path(tasks, x, "schedstat").read_text().split()[0]) for x in os.listdir(tasks))
 
 
+def wakes(pid: int) -> int:
+    """Return how often a process has slept, all its threads that live."""
+    texts = [Path(x, "status").read_text() for x in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", x, re.M)[0]) for x in texts)
+
+
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -62,19 +79,27 @@ def packets_out(netns: str) -> int:
 
 def _idle_rows(plan: Plan) -> list[Row]:
     costs = {CHUCKY: _chucky(plan)}
+    bare = _bare(costs[CHUCKY].wakes_per_s, plan)
     # At the ticks that tell silence within about a second, as the shipped ones here do.
     if ELIXIR not in peers.missing():
         costs[ELIXIR] = _peer(lambda bed: Elixir(bed, 5000), plan)
     if KEEPALIVED not in peers.missing():
         costs[KEEPALIVED] = _peer(lambda bed: Keepalived(bed, 0.1), plan)
 
-    def row(what: str, most: float, values: Callable[[Cost], list[float]], digits: int) -> Row:
+    def row(
+        what: str, most: float | None, values: Callable[[Cost], list[float]], digits: int
+    ) -> Row:
         cells = {x: MISSING for x in peers.missing() if x in (ELIXIR, KEEPALIVED)}
         cells |= {x: _each(values(cost), digits) for x, cost in costs.items()}
+        if most is None:
+            return Row(what, cells)
         return Row(what, cells, f"<= {most:g}", max(values(costs[CHUCKY])) <= most)
 
     return [
         row("idle, a b c: CPU, % of a core", CPU_PERCENT, lambda x: x.cpu_percent, 2),
+        row("idle, cores kept awake: CPU, % of a core", None, lambda x: x.awake_percent, 2),
+        row("idle, a b c: wake-ups/s", None, lambda x: x.wakes_per_s, 1),
+        Row("as many wake-ups of a bare Python: CPU, % of a core", {CHUCKY: _each(bare, 2)}),
         row("idle, a b c: resident memory, MB", MEMORY_MB, lambda x: x.memory_mb, 1),
         row("idle, a b c: packets out/s", PACKETS_PER_S, lambda x: x.packets_per_s, 1),
     ]
@@ -99,23 +124,42 @@ def _peer(make: Callable[[Bed], PeerCluster], plan: Plan) -> Cost:
         bed.close()
 
 
+def _bare(wakes_per_s: list[float], plan: Plan) -> list[float]:
+    """Return the processor time of processes that do nothing but wake up so often, in percent."""
+    with ExitStack() as end:
+        pids = []
+        for rate in wakes_per_s:
+            process = subprocess.Popen([sys.executable, "-c", WAKES, f"{1000 / rate}"])
+            end.callback(process.wait)
+            end.callback(process.kill)
+            pids.append(process.pid)
+        return _watched(lambda: [cpu_ns(pid) / 1e7 for pid in pids], plan)
+
+
 def _cost(nodes: list[tuple[list[int], str]], plan: Plan) -> Cost:
     """Watch nodes, each with its processes and its namespace."""
 
-    def used() -> list[tuple[int, int]]:
-        return [(sum(map(cpu_ns, pids)), packets_out(netns)) for pids, netns in nodes]
+    def used() -> list[float]:
+        found = [(sum(map(cpu_ns, p)) / 1e7, packets_out(n), sum(map(wakes, p))) for p, n in nodes]
+        return [x for node in found for x in node]
 
+    spent = _watched(used, plan)
+    memory = [sum(map(resident_mb, pids)) for pids, _ in nodes]
+    with ExitStack() as end:
+        for process in busy(LEAST_NICE):
+            end.callback(peers.ended, process)
+        awake = _watched(used, plan)
+    return Cost(spent[::3], awake[::3], memory, spent[1::3], spent[2::3])
+
+
+def _watched(read: Callable[[], list[float]], plan: Plan) -> list[float]:
+    """Return by how much each of these grows a second."""
     time.sleep(plan.quiet_s)
     print(f"idle: {plan.idle_s:g} s", file=sys.stderr)
-    before, began = used(), time.monotonic()
+    before, began = read(), time.monotonic()
     at(now_ms() + round(plan.idle_s * 1000))
-    after, for_s = used(), time.monotonic() - began
-    spent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)]
-    return Cost(
-        [ns / for_s / 1e7 for ns, _ in spent],
-        [sum(map(resident_mb, pids)) for pids, _ in nodes],
-        [packets / for_s for _, packets in spent],
-    )
+    after, for_s = read(), time.monotonic() - began
+    return [(b - a) / for_s for a, b in zip(before, after, strict=True)]
 
 
 def _each(values: list[float], digits: int) -> str:
