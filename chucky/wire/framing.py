@@ -68,12 +68,15 @@ class FrameReader:
 
 class _Counted:
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        # Made once and copied: a node at rest, whose caches are cold, has half the cost of a digest
+        # that begins with the key.
+        self._keyed = hmac.new(key, digestmod="sha256")
         self._count = 0
 
     def _mac(self, payload: bytes) -> bytes:
-        counter = self._count.to_bytes(8, "big")
-        return hmac.digest(self._key, counter + payload, "sha256")[:_MAC]
+        mac = self._keyed.copy()
+        mac.update(self._count.to_bytes(8, "big") + payload)
+        return mac.digest()[:_MAC]
 
 
 class Sealer(_Counted):
