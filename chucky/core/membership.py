@@ -75,10 +75,14 @@ class Membership:
             return
         if beacon.asks:
             self._answer(source, now_ms)
-        link = self.links.get(beacon.name)
-        if link is None or link.incarnation != beacon.incarnation:
+        if self.lacks(beacon):
             at = Address(source.host, beacon.port)
             self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
+
+    def lacks(self, beacon: Beacon) -> bool:
+        """Return whether no link is in use with the one that sent it."""
+        link = self.links.get(beacon.name)
+        return link is None or link.incarnation != beacon.incarnation
 
     def _answer(self, source: Address, now_ms: int) -> None:
         second, answered = self._answers

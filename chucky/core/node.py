@@ -127,8 +127,7 @@ class Node:
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon of another node is worth a step: most are of linked peers."""
-        link = self._members.links.get(beacon.name)
-        return beacon.asks or link is None or link.incarnation != beacon.incarnation
+        return beacon.asks or self._members.lacks(beacon)
 
     @property
     def route(self) -> Route:
