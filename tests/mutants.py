@@ -20,7 +20,8 @@ from pathlib import Path
 TREE = Path(__file__).parent.parent
 # The quickest first: most mutants fall to a table.
 STAGES = (
-    ("test_verdict", "test_lease", "test_vacancy", "test_startup", "test_contacts"),
+    ("test_verdict", "test_lease", "test_vacancy", "test_startup", "test_contacts",
+     "test_beacons"),
     ("test_hellos", "test_membership", "test_majority", "test_commands", "test_node"),
     ("test_twin",),
 )
@@ -230,8 +231,9 @@ MUTANTS = (
         "and age_ms < self.settings.tick_time_ms:", "and True:"),
     one("6", "an epoch of its former start is used again", "node",
         "if sign.epoch == own.running:", "if False:"),
-    one("L5", "a missing node is called each interval only", "node",
-        "(interval_ms if met else min(interval_ms, REDIAL_MS))", "interval_ms"),
+    one("L5", "a missing node is called each interval only", "beacons",
+        "(min(interval_ms, REDIAL_MS) if calls else interval_ms)", "interval_ms"),
+    one("L5", "only one of many calls", "beacons", "CALLERS = 8", "CALLERS = 1"),
     # 7: the lease.
     drop("7", "the lease is not looked at", "verdict", "not view.leased"),
     one("7", "it starts without a majority", "verdict",

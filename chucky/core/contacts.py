@@ -16,7 +16,9 @@ BACKOFF_LIMIT_MS = 60_000
 # A configured host that refuses has no node there now; one that starts will call us itself.
 NOBODY_THERE_MS = 1000
 MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
-MAX_UNPROVEN_DIALS = 16  # at a time: 16 sockets, each for at most the connect and handshake time
+# At a time, or as many as nodes are listed: so many sockets, each for at most the connect and
+# handshake time.
+MAX_UNPROVEN_DIALS = 16
 # A dial at an address that only a hint gives holds up another one for no longer than this: a
 # stranger that lets in and says nothing would keep the node itself from being dialled for a tick
 # time. A handshake takes some ms. Where it takes longer it goes on beside the next dial; in a crowd
@@ -104,10 +106,11 @@ class Contact:
 
 
 class Contacts:
-    """All contacts, and which of them to dial."""
+    """All contacts, and which of them to dial; `listed` is how many nodes are in the list."""
 
-    def __init__(self, me: NodeName, seed: int) -> None:
+    def __init__(self, me: NodeName, seed: int, listed: int = 0) -> None:
         self._me = me
+        self._places = max(MAX_UNPROVEN_DIALS, listed)
         self._seed = seed
         self._named: dict[NodeName, Contact] = {}
         self._configured: dict[Address, Contact] = {}
@@ -220,7 +223,7 @@ class Contacts:
         hints = [c for c in due if c.unproven]
         if hints:  # those never dialled first, of them the newest
             hints = sorted(reversed(hints), key=lambda c: c.began_ms)
-            hints = hints[: max(0, MAX_UNPROVEN_DIALS - self._unproven_dials())]
+            hints = hints[: max(0, self._places - self._unproven_dials())]
         return [self.dial(c, now_ms) for c in (*(c for c in due if not c.unproven), *hints)]
 
     def give_up(self, linked: Container[NodeName], now_ms: int) -> list[int]:
@@ -259,7 +262,7 @@ class Contacts:
     def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
         idle = self._idle(linked)
-        if idle and self._unproven_dials() >= MAX_UNPROVEN_DIALS:  # a dial that ends is an event
+        if idle and self._unproven_dials() >= self._places:  # a dial that ends is an event
             idle = [c for c in idle if not c.unproven]
         times = [c.next_ms for c in idle]
         if self._dials:
@@ -318,7 +321,7 @@ class Contacts:
         return sum([c.unproven and c.dial == id for id, c in self._dials.items()])
 
     def _crowded(self) -> bool:
-        return len(self._unproven()) > MAX_UNPROVEN_DIALS
+        return len(self._unproven()) > self._places
 
     def _leashed(self, linked: Container[NodeName]) -> list[tuple[int, Contact]]:
         """Return the dials that hold up others, and until when each may."""

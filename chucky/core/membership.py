@@ -58,7 +58,8 @@ class Membership:
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
     def __post_init__(self) -> None:
-        self.contacts = Contacts(self.me, self.incarnation)
+        listed = self.settings.distributed.nodes.size
+        self.contacts = Contacts(self.me, self.incarnation, listed)
         self.hellos = Hellos(self.started_ms, self.emit)
 
     def listed(self, name: NodeName) -> bool:

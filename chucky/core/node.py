@@ -14,9 +14,9 @@ from typing import assert_never
 from chucky.core import events as ev
 from chucky.core import snapshot as snapshots
 from chucky.core.actions import Action, Announce, Close, Exit, Level, Report, Send, StopApplication
+from chucky.core.beacons import Beacons
 from chucky.core.commands import Commands
 from chucky.core.connects import Connects
-from chucky.core.contacts import REDIAL_MS
 from chucky.core.differences import Differences
 from chucky.core.lease import Lease
 from chucky.core.link import Link
@@ -52,7 +52,7 @@ class Node:
         self._started_ms = self._stepped_ms = now_ms
         self._next_tick_ms = now_ms + settings.node.tick_ms
         self._heard_tick = False  # a peer's Status came in this step
-        self._next_announce_ms = self._announce_by_ms = now_ms + REDIAL_MS
+        self._beacons = Beacons(name, now_ms)
         self._look = Look(settings.tick_time_ms)
         self._sync = Sync(settings, name, now_ms)
         d = settings.distributed
@@ -109,7 +109,7 @@ class Node:
         return self._deadline_ms
 
     def _deadlines(self, now_ms: int) -> list[int]:
-        times = [self._next_tick_ms, self._announce_by_ms, *self._members.deadlines()]
+        times = [self._next_tick_ms, self._beacons.by_ms, *self._members.deadlines()]
         if self._look.goes_on:
             times.append(self._look.deadline())
         sync_ms = self._sync.deadline_ms
@@ -261,8 +261,7 @@ class Node:
         if self._members.settle(now_ms):
             self._differences.compare(self._members.links.values(), self._settings)
         self._own.retry(now_ms)
-        if now_ms >= self._next_announce_ms:
-            self._announce_later(now_ms)
+        if self._beacons.due(self._members.links, self._settings, now_ms):
             self._emit(Announce(asks=False))
         looking = not self._look.over(now_ms)
         synced = self._sync.synced
@@ -278,16 +277,6 @@ class Node:
         self._speak(now_ms)
         if stopped:
             self._exit(0, "stopped")
-
-    def _announce_later(self, now_ms: int) -> None:
-        """L5 is for nodes that never met, too: while a listed one is missing, call as often as
-        known ones are dialled. Else a beacon waits a little for a step that comes anyhow."""
-        tiers = self._settings.distributed.nodes.tiers
-        there = (self._me, *self._members.links)
-        met = all(any(p.matches(n) for n in there) for tier in tiers for p in tier)
-        interval_ms = self._settings.discovery.interval_ms
-        self._next_announce_ms = now_ms + (interval_ms if met else min(interval_ms, REDIAL_MS))
-        self._announce_by_ms = self._next_announce_ms + (interval_ms // 4 if met else 0)
 
     def _decide(self, now_ms: int) -> None:
         for _ in range(MAX_VERDICTS):

@@ -323,6 +323,19 @@ def test_in_a_crowd_who_needs_longer_for_a_handshake_gets_it() -> None:
     assert longest_ms == 8 * LEASH_MS
 
 
+def test_each_listed_node_has_a_place_however_many_there_are() -> None:
+    listed = 3 * MAX_UNPROVEN_DIALS
+    known, now_ms, ended = Contacts(ME, 1, listed), 0, []
+    for number in range(listed):
+        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+    assert len(known.due(set(), 0)) == listed
+    for now_ms in range(0, 5000, LEASH_MS):  # they all take long
+        ended += known.give_up(set(), now_ms)
+    assert not ended
+    known.hint(NodeName("stranger", "h"), at(listed), False, 5000)
+    assert len(known.due(set(), 5000)) == 0  # a crowd now
+
+
 def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
     known = contacts()
     known.told(A, AT, True, 0)
