@@ -161,7 +161,8 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
     late = view.now_ms >= view.asked_by_ms
     lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
     leaves = view.on_standby or view.stop_by_ms is not None
-    if lost or (late and rivals) or view.listening or leaves:
+    # S4: a peer, as it is asked, may tell that the owner lived longer than this node knew.
+    if lost or (late and rivals) or view.listening or leaves or _loss(view)[0] is not None:
         return Withdraw()
     asked = all(p.status and p.status.echo >= view.asked_tick for p in view.peers)
     dialled = _dialled(view)
@@ -241,29 +242,9 @@ def _vacant(view: View) -> Verdict:
     dialled = _dialled(view)
     if dialled is not None:
         return Hold(f"asking whether {dialled[1]} lives", dialled[0])
-    lost: Record | None = None
-    for record in view.records:
-        settled = _is_settled(view, record)
-        if settled is None:
-            return Hold(f"waiting for {record.successor} to say whether it starts")
-        if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
-            lost = record
-    # L2: the lost owner that is back waits for nobody. One whose application failed here waits
-    # like the others, but where they never may (timeout is inf) it is back with its application.
-    back = (
-        lost is not None
-        and lost.epoch.node == view.me
-        and (
-            lost.incarnation != view.incarnation
-            or view.timeout_ms is None
-            or lost.epoch == view.lapsed
-        )
-        and lost.end < End.NAMED
-    )
-    if lost is not None and not back:
-        until_ms = _vacancy_ends(view, lost)
-        if until_ms is None or view.now_ms < until_ms:
-            return Hold(f"{lost.epoch.node} is lost", until_ms, vacancy=True)
+    wait, lost, back = _loss(view)
+    if wait is not None:
+        return wait
     for peer in view.peers:
         if back or not _before_me(view, peer):
             continue
@@ -277,6 +258,30 @@ def _vacant(view: View) -> Verdict:
     return _backed(
         view, Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
     )
+
+
+def _loss(view: View) -> tuple[Hold | None, Record | None, bool]:
+    """Return what a start has to wait for, the ownership whose loss that is, and whether it was of
+    this node, which is back and waits for nobody (L2)."""
+    lost: Record | None = None
+    for record in view.records:
+        settled = _is_settled(view, record)
+        if settled is None:
+            return Hold(f"waiting for {record.successor} to say whether it starts"), None, False
+        if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
+            lost = record
+    if lost is None:
+        return None, None, False
+    # One whose application failed here waits like the others, but where they never may (timeout is
+    # inf) it is back with its application.
+    mine = lost.epoch.node == view.me and lost.end < End.NAMED
+    restarted = lost.incarnation != view.incarnation or lost.epoch == view.lapsed
+    if mine and (restarted or view.timeout_ms is None):
+        return None, lost, True
+    until_ms = _vacancy_ends(view, lost)
+    if until_ms is None or view.now_ms < until_ms:
+        return Hold(f"{lost.epoch.node} is lost", until_ms, vacancy=True), lost, False
+    return None, lost, False
 
 
 def _backed(view: View, verdict: Verdict) -> Verdict:
@@ -317,9 +322,8 @@ def _is_settled(view: View, record: Record) -> bool | None:
         return False  # in doubt the vacancy counts
     if peer.incarnation != record.successor_incarnation:
         return True
-    assert peer.status is not None
-    knows = any(s.epoch == record.epoch and s.end >= End.NAMED for s in peer.status.signs)
-    return True if knows and not peer.status.claim else None
+    signs = peer.status.signs if peer.status is not None and not peer.status.claim else ()
+    return any(s.epoch == record.epoch and s.end >= End.NAMED for s in signs) or None
 
 
 def _heard_ms(view: View, record: Record) -> int:

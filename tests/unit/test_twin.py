@@ -255,7 +255,13 @@ def as_starting(v: View, mine: Epoch) -> set[Essence]:
         return {("Withdraw",)}
     unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]
     unasked += [n for n, d in v.down.items() if listed(v, n) and (d.asked_by_ms or 0) > v.now_ms]
-    return HOLD if others or (unasked and not over) else {("Run",)}
+    goes_on = HOLD if others or (unasked and not over) else {("Run",)}
+    # S4: whose loss it is may have lived longer than it seemed before the peers were asked.
+    last = last_losses(v)
+    if last is None:
+        return {("Withdraw",)}
+    early = {not is_back(v, r) and is_early(v, r) for r in last} or {False}
+    return set().union(*({("Withdraw",)} if e else goes_on for e in early))
 
 
 # -- the standby
@@ -314,19 +320,23 @@ def vacant(v: View) -> set[Essence]:
     asked = {n for n, d in v.down.items() if d.asked_by_ms is not None and d.asked_by_ms > v.now_ms}
     if any(listed(v, n) for n in asked):
         return HOLD  # 4
-    losses = []
-    for record in v.records:
-        match leaves_vacancy(v, record):
-            case None:
-                return HOLD
-            case True:
-                losses.append(record)
-    lost_ms = max((last_sign_ms(v, r) for r in losses), default=None)
-    # Of two heard at the same ms either may be counted.
-    last = [r for r in losses if last_sign_ms(v, r) == lost_ms]
+    last = last_losses(v)
+    if last is None:
+        return HOLD
     if not last:
         return may_start(v, None, waits=True)
     return set().union(*(after_loss(v, r) for r in last))
+
+
+def last_losses(v: View) -> list[Record] | None:
+    """The loss that counts, or, heard at the same ms, each of those that may; None while a
+    successor has yet to say whether there is one."""
+    left = [(r, leaves_vacancy(v, r)) for r in v.records]
+    if any(leaves is None for _, leaves in left):
+        return None
+    losses = [r for r, leaves in left if leaves]
+    lost_ms = max((last_sign_ms(v, r) for r in losses), default=None)
+    return [r for r in losses if last_sign_ms(v, r) == lost_ms]
 
 
 def leaves_vacancy(v: View, record: Record) -> bool | None:
@@ -344,7 +354,8 @@ def leaves_vacancy(v: View, record: Record) -> bool | None:
     if successor.incarnation != record.successor_incarnation:
         return False
     s = successor.status
-    assert s is not None
+    if s is None:
+        return None
     knows = any(g.epoch == record.epoch and g.end in (End.NAMED, End.RELEASED) for g in s.signs)
     return False if knows and not s.claim else None
 
@@ -357,22 +368,31 @@ def last_sign_ms(v: View, record: Record) -> int:
     return max(signs)
 
 
-def after_loss(v: View, lost: Record) -> set[Essence]:
-    owner = lost.epoch.node
-    if owner == v.me and lost.end in (End.RUNNING, End.ENDED):
-        # L2: back within the timeout. An application that failed here is no such loss, but where
-        # nobody else ever may start (inf) this node does.
-        restarted, lapsed = lost.incarnation != v.incarnation, lost.epoch == v.lapsed
-        if restarted or lapsed or v.timeout_ms is None:
-            return backed(v, ("Start", None))
+def is_back(v: View, lost: Record) -> bool:
+    """L2: back within the timeout. An application that failed here is no such loss, but where
+    nobody else ever may start (inf) this node does."""
+    restarted, lapsed = lost.incarnation != v.incarnation, lost.epoch == v.lapsed
+    mine = lost.epoch.node == v.me and lost.end in (End.RUNNING, End.ENDED)
+    return mine and (restarted or lapsed or v.timeout_ms is None)
+
+
+def is_early(v: View, lost: Record) -> bool:
+    """S4: whether the timeout since the last sign of it is not over, or silence not yet proven."""
     if v.timeout_ms is None:
-        return {("Hold", True)}
-    passed_ms = v.now_ms - last_sign_ms(v, lost)
+        return True
+    owner, passed_ms = lost.epoch.node, v.now_ms - last_sign_ms(v, lost)
     down = v.down.get(owner)
     only_silent = owner != v.me and owner not in up(v)
     if lost.dead or (down is not None and down.dead_incarnation == lost.incarnation):
         only_silent = False
-    if passed_ms < v.timeout_ms or (only_silent and passed_ms < v.tick_time_ms):
+    return passed_ms < v.timeout_ms or (only_silent and passed_ms < v.tick_time_ms)
+
+
+def after_loss(v: View, lost: Record) -> set[Essence]:
+    owner = lost.epoch.node
+    if is_back(v, lost):
+        return backed(v, ("Start", None))
+    if is_early(v, lost):
         return {("Hold", True)}
     return may_start(v, None if owner == v.me else owner, waits=False)
 

@@ -70,6 +70,7 @@ def heard(epoch: Epoch, holds: Holds = Holds.RUNNING, digest: bytes = MINE) -> H
     return Heard(epoch, INCARNATIONS[epoch.node], holds, digest, 0)
 
 
+NAMED_C = {"end": End.NAMED, "successor": C, "successor_incarnation": 30}
 E1, E3, E5 = Epoch(1, A), Epoch(3, B), Epoch(5, A)
 STOP_MS = NOW_MS + 4000
 
@@ -268,6 +269,10 @@ STARTING = {
     "one said nothing yet": ({"peers": (peer(A, echo=60), PeerView(C, 30, None))}, ASKS),
     "one has not for a tick time": ({"peers": (peer(A, echo=59),), **LATE}, Run()),
     "another one runs": ({"peers": (peer(A, running=E1),)}, Withdraw()),
+    "S4: one that is asked is to tell whether it was named, and does": (
+        {"peers": (peer(C, echo=60),), "records": (lost(ago_ms=9000, **NAMED_C),)},
+        Withdraw(),
+    ),
     "another one names": ({"peers": (peer(A, naming=Naming(E1, C, 30, 1)),)}, Withdraw()),
     "a better-standing one starts": ({"peers": (peer(A, starting=E5),)}, Withdraw()),
     "a worse one starts": ({"peers": (peer(D, echo=60, starting=Epoch(2, D)),)}, ASKS),
@@ -282,6 +287,14 @@ STARTING = {
     "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
     "it is to stop": ({"peers": (peer(A, echo=60),), "stop_by_ms": NOW_MS + 1}, Withdraw()),
     "it is put on standby": ({"peers": (peer(A, echo=60),), "on_standby": True}, Withdraw()),
+    "S4: one that was asked knows that the owner lived longer": (
+        {"peers": (peer(A, echo=60),), "records": (lost(D, 4999),)},
+        Withdraw(),
+    ),
+    "S4: and that was long ago, too": (
+        {"peers": (peer(A, echo=60),), "records": (lost(D, 5000),)},
+        Run(),
+    ),
 }
 
 
@@ -453,7 +466,6 @@ def test_standby_beside_a_holder(row: str) -> None:
 
 
 LOST = Hold("a@h is lost", NOW_MS + TIMEOUT_MS, vacancy=True)
-NAMED_C = {"end": End.NAMED, "successor": C, "successor_incarnation": 30}
 KNOWN = (Sign(E1, 10, 9, End.NAMED, 0, C, 30),)
 
 VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
