@@ -77,7 +77,7 @@ class Contact:
         if self.dial is None or self.configured or self.name is None:
             return None
         if self.proven:
-            good = self.dial_address == self.addresses[0] or self.dial_address in self.trusted
+            good = self.dial_address in (*self.addresses[:1], *self.trusted)
             return None if good else LEASH_MS
         return LEASH_MS << min(self.given_up, 3)
 

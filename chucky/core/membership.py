@@ -177,7 +177,7 @@ class Membership:
             else:
                 gone.asked_by_ms = None
             # Rule 4: refused where its link was, and only after that link itself ended.
-            if why is Ended.REFUSED and contact.dial_address == contact.addresses[0]:
+            if why is Ended.REFUSED and contact.dial_address in contact.addresses[:1]:
                 gone.dead = True
                 self.proven_dead(contact.name, gone.incarnation)
         self._namesakes.pop(id, None)

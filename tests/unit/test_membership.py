@@ -320,6 +320,45 @@ def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> No
     assert not a.members.gone[B].dead and not a.dead
 
 
+def test_a_stranger_that_says_it_is_us_at_each_address_of_a_member_ends_nothing() -> None:
+    # The member is off, and the stranger has its address, too; that it is us needs no cookie.
+    a, now_ms, aside = End(A), 0, []
+    a.up(1, B)
+    a.members.link_down(1, Ended.CLOSED, None, None, 0)
+
+    def called(host: str, port: int = 4041) -> Address:
+        a.members.beacon(Beacon(B, 99, port, False), Address(host, 4041), now_ms)
+        return Address(host, port)
+
+    def dials() -> list[ac.Dial]:
+        a.out.clear()
+        a.members.settle(now_ms)
+        assert all(due_ms > now_ms for due_ms in a.members.deadlines())
+        return [x for x in a.out if isinstance(x, ac.Dial)]
+
+    def is_us(dial: ac.Dial) -> None:
+        a.members.link_down(dial.link, Ended.PROTOCOL, A, dial.address, now_ms)
+
+    hints = called("10.0.9.1"), called("10.0.9.2")
+    while a.members.contacts.addresses(B) != hints:
+        for dial in dials():
+            if dial.address != at(B):
+                aside.append(dial)  # says nothing yet
+            elif len(aside) < 2:
+                a.members.link_down(dial.link, Ended.UNREACHED, None, dial.address, now_ms)
+            else:
+                is_us(dial)
+        now_ms += 10
+    moved = called("10.0.9.2", 4042)
+    (last,) = dials()
+    called("10.0.9.2")
+    for dial in aside:
+        is_us(dial)
+    assert last.address == moved and a.members.contacts.addresses(B) == () and not dials()
+    a.members.link_down(last.link, Ended.REFUSED, None, moved, now_ms)
+    assert not dials() and not a.dead
+
+
 def test_a_stranger_s_hint_is_not_passed_on() -> None:
     a = End(A)
     a.up(1, B)
