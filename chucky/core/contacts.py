@@ -16,8 +16,8 @@ BACKOFF_LIMIT_MS = 60_000
 # A configured host that refuses has no node there now; one that starts will call us itself.
 NOBODY_THERE_MS = 1000
 MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
-# At a time, or as many as nodes are listed: so many sockets, each for at most the connect and
-# handshake time.
+# At a time, or as many as nodes are listed, without those aside: with them up to four times as many
+# sockets, each for at most the connect and handshake time.
 MAX_UNPROVEN_DIALS = 16
 # A dial at an address that only a hint gives holds up another one for no longer than this: a
 # stranger that lets in and says nothing would keep the node itself from being dialled for a tick
@@ -49,7 +49,7 @@ class Contact:
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
-    refusals: int = 0  # of the cookie, or by a node of another name, in a row
+    refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
     turn: int = 0
     given_up: int = 0  # dials, since it was last linked
 
@@ -80,6 +80,14 @@ class Contact:
             good = self.dial_address in (*self.addresses[:1], *self.trusted)
             return None if good else LEASH_MS
         return LEASH_MS << min(self.given_up, 3)
+
+    def note(self, address: Address | None, refused: bool) -> None:
+        """Remember whether the last dial at an address was refused."""
+        self.refused.intersection_update(self.addresses)
+        if refused and address in self.addresses:
+            self.refused.add(address)
+        else:
+            self.refused -= {address}
 
     def trust(self, address: Address, first: bool) -> None:
         """Add an address that is no hint; `first` when it is the best."""
@@ -156,12 +164,14 @@ class Contacts:
         contact = self._named.setdefault(name, Contact(name, listed, 0))
         contact.proven = True
         contact.backoff_ms = contact.given_up = 0
+        contact.refused.clear()
         if at is not None:
             contact.trust(at, first=True)
         dialled = self._dials.pop(link, None)
         if dialled is None:
             return
-        dialled.backoff_ms = dialled.refusals = 0
+        dialled.backoff_ms = 0
+        dialled.refused.clear()
         if dialled.aside.pop(link, None) is not None:
             return
         dialled.dial = None
@@ -186,24 +196,29 @@ class Contacts:
                 contact.next_ms = contact.urged_ms
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
-        """A dial failed; return whose it was, unless it was one aside: that ends without more."""
+        """A dial failed; return whose it was, unless it was one aside: the next waits for none."""
         contact = self._dials.pop(link, None)
-        if contact is None or contact.aside.pop(link, None) is not None:
+        if contact is None:
             return None
-        contact.dial = None
-        contact.refusals = contact.refusals + 1 if why in (Ended.COOKIE, Ended.PROTOCOL) else 0
+        at = aside = contact.aside.pop(link, None)
+        if aside is None:
+            at, contact.dial = contact.dial_address, None
+        refused = why in (Ended.COOKIE, Ended.PROTOCOL)
+        contact.note(at, refused)
         # One address that refuses may be a stranger's, who sends beacons with this name.
-        refuses = contact.refusals >= len(contact.addresses)
+        refuses = contact.refused.issuperset(contact.addresses)
         if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
             contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
-        elif contact.refusals and contact.dial_address != contact.addresses[0]:
+        elif aside is not None:
+            pass
+        elif refused and contact.dial_address != contact.addresses[0]:
             contact.next_ms = now_ms  # it takes no turn from the best
         elif contact.configured and why is Ended.REFUSED:
             contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
         else:
             contact.next_ms = max(now_ms, contact.began_ms + self._jitter(REDIAL_MS))
-        return contact
+        return contact if aside is None else None
 
     def itself(self, link: int, now_ms: int) -> None:
         """That dial reached this very node, or so it seems: do not dial there again soon."""
@@ -242,7 +257,8 @@ class Contacts:
                     contact.given_up += 1
                 # Without another address it is its turn again when the others have had theirs.
                 alone = len(contact.addresses) == 1
-                contact.next_ms = now_ms + (self._jitter(REDIAL_MS) if alone else 0)
+                wait_ms = self._jitter(REDIAL_MS) if alone else 0
+                contact.next_ms = max(contact.next_ms, now_ms + wait_ms)  # one aside may back off
         return given_up
 
     def dial(self, contact: Contact, now_ms: int) -> tuple[int, Address]:
@@ -310,9 +326,10 @@ class Contacts:
         """A configured address whose node is known is dialled under that node's name, unless that
         was refused: another one may live there now."""
         known = self._named.get(contact.name) if contact.name else None
-        if known is None or known is contact or known.refusals:
+        if known is None or known is contact:
             return True
-        return contact.addresses[0] not in known.addresses
+        at = contact.addresses[0]
+        return at not in known.addresses or at in known.refused
 
     def _unproven(self) -> list[Contact]:
         return [c for c in self._named.values() if not c.proven]

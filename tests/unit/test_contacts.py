@@ -256,6 +256,45 @@ def test_a_node_that_refuses_at_each_of_its_addresses_is_left_alone() -> None:
     assert dials <= 10
 
 
+@pytest.mark.parametrize(
+    ("listed", "why"), [(True, Ended.COOKIE), (True, Ended.PROTOCOL), (False, Ended.CLOSED)]
+)
+def test_who_backs_off_does_so_however_slow_it_is(listed: bool, why: Ended) -> None:
+    # Two addresses, as each node with IPv4 and IPv6 has, and a beacon a second from both.
+    known, now_ms, dials, ends = contacts(), 0, 0, {}
+    while now_ms < 60_000:
+        for link in [link for link, at_ms in ends.items() if at_ms <= now_ms]:
+            del ends[link]
+            known.ended(link, why, now_ms)
+        if now_ms % 1000 == 0:
+            known.hint(A, AT, listed, now_ms)
+            known.hint(A, at(7), listed, now_ms)
+        assert not known.give_up(set(), now_ms)
+        for link, _ in known.due(set(), now_ms):
+            ends[link] = now_ms + LEASH_MS + 20
+            dials += 1
+        now_ms += 10
+    assert dials <= 12
+
+
+def test_a_stranger_that_claims_a_name_and_refuses_late_does_not_slow_its_node_s_dials() -> None:
+    known, dialled, ends = contacts(), 0, {}
+    known.told(A, AT, True, 0)
+    known.hint(A, at(7), True, 0)
+    for now_ms in range(0, 20_000, 10):
+        for link in [link for link, at_ms in ends.items() if at_ms <= now_ms]:
+            del ends[link]
+            known.ended(link, Ended.COOKIE, now_ms)
+        known.give_up(set(), now_ms)
+        for link, address in known.due(set(), now_ms):
+            if address == AT:
+                dialled += 1
+                known.ended(link, Ended.REFUSED, now_ms)
+            else:
+                ends[link] = now_ms + LEASH_MS + 20
+    assert dialled >= 20_000 // (2 * REDIAL_MS * 12 // 10)
+
+
 def dialled_within(known: Contacts, wanted: Address, limit_ms: int, now_ms: int = 0) -> int:
     """Whom it dials lets it in and says nothing; return when it dials the wanted address."""
     while now_ms <= limit_ms:
