@@ -70,6 +70,18 @@ def test_a_takeover_is_a_move_to_any_tier_and_stays(
     assert shown == {name("a"): (False, False), name("b"): (False, False), name("c"): (True, False)}
 
 
+def test_a_placement_ends_with_its_application() -> None:
+    cluster = running(Cluster(linear(), "b"), "b")
+    cluster.give("b", ev.TakeoverRequested(1))
+    cluster.run(50)
+    assert "placed here" in cluster.snapshot("b").sentence
+    cluster.give("b", ev.ApplicationFailed("it crashed"))
+    cluster.run(50)
+    assert cluster.serving == ""
+    cluster.run_until(lambda: cluster.serving == "b")
+    assert "placed" not in cluster.snapshot("b").sentence
+
+
 def test_a_placement_outlasts_a_link_that_flaps() -> None:
     cluster = running(Cluster(linear(timeout_ms=None)), "a", "b", "c")
     take_over(cluster, "c")
