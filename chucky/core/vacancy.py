@@ -51,7 +51,7 @@ class Records:
     def running(self, epoch: Epoch, incarnation: int, tick: int, now_ms: int) -> None:
         """A tick in which this ownership runs was heard from its owner itself."""
         record = self._records.get(epoch)
-        if record is None:
+        if record is None or record.incarnation != incarnation:
             self._records[epoch] = Record(epoch, incarnation, tick, End.RUNNING, now_ms)
         elif record.end < End.NAMED and tick > record.tick:
             record.tick, record.end, record.heard_ms = tick, End.RUNNING, now_ms
@@ -94,6 +94,11 @@ class Records:
         """A peer reports what it knows of an ownership; it never makes a known sign younger."""
         heard_ms = now_ms - min(sign.age_ms, MAX_AGE_MS)
         record = self._records.get(sign.epoch)
+        if record is not None and record.incarnation != sign.incarnation:
+            # Who starts anew and hears of nobody may begin the same epoch: the later start counts.
+            if heard_ms <= record.heard_ms:
+                return
+            record = None
         if record is None:
             if any(r.epoch > sign.epoch and r.end is not End.RELEASED for r in self):
                 return  # succeeded by one that is known

@@ -266,6 +266,23 @@ def test_a_restarted_standby_adopts_the_vacancy() -> None:
     assert 2980 <= took_ms <= 3050
 
 
+def test_an_owner_that_began_the_same_epoch_anew_is_lost_anew() -> None:
+    """It was cut off when it came back, and is gone again before it hears of its former life."""
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    cluster.run(10_000)  # its ticks are far above those that follow
+    cluster.power_off("a")
+    cluster.split("a", "bc")
+    cluster.start("a")
+    cluster.run_until(lambda: cluster.serving == "a")
+    cluster.run(2000)
+    cluster.heal("a", "b")
+    cluster.heal("b", "a")
+    cluster.run_until(lambda: cluster.snapshot("b").owner == name("a"))
+    cluster.power_off("a")
+    took_ms = cluster.run_until(lambda: cluster.serving == "b", 20_000)
+    assert 4900 <= took_ms <= 5100
+
+
 def test_standbys_that_tell_each_other_do_not_refresh_the_loss() -> None:
     cluster = running(Cluster(linear()), "a", "b", "c")
     cluster.cut("a", "c")

@@ -119,6 +119,27 @@ def test_a_report_of_the_end_outweighs_a_higher_tick() -> None:
     assert (only(records).end, only(records).successor_incarnation) == (End.NAMED, 8)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_owner_that_begins_the_same_epoch_again_lives_anew(stopped: bool) -> None:
+    """It heard of nobody at its new start: its ticks count from 1 again."""
+    records = Records()
+    records.running(E1, 7, 50, 1000)
+    if stopped:
+        records.released(E1)
+    records.running(E1, 8, 5, 3000)
+    assert only(records) == Record(E1, 8, 5, End.RUNNING, 3000)
+
+
+@pytest.mark.parametrize("end", [End.RUNNING, End.ENDED, End.RELEASED])
+def test_of_two_starts_with_one_epoch_the_report_of_the_later_counts(end: End) -> None:
+    reports = [sign(50, end, 3000), sign(5, End.RUNNING, 1000)._replace(incarnation=8)]
+    for order in itertools.permutations(reports):
+        records = Records()
+        for report in (*order, *order):
+            records.merge(report, 10_000)
+        assert only(records) == Record(E1, 8, 5, End.RUNNING, 9000)
+
+
 def test_a_new_epoch_of_an_owner_ends_its_former_one() -> None:
     records = Records()
     records.running(E1, 7, 5, 1000)
