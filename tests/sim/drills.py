@@ -57,6 +57,8 @@ class Drills:
             drills += [self.no_majority, self.few_backers]
         for drill in self.rng.sample(drills, 3):
             self.settle()
+            # Who came off standby in the very ms of a placement may be bound by it or not.
+            self.cluster.run(10)
             self.cluster.tell(f"drill: {drill.__name__}")
             self.requests.calm = True
             drill()
