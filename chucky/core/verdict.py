@@ -119,7 +119,8 @@ def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
 def _as_yielding(view: View, naming: Naming) -> Verdict:
     others = view.holders
     for other in others:
-        if other.holds is Holds.RUNNING and other.epoch > naming.epoch:
+        # One that has named in its turn has run before that.
+        if other.holds is not Holds.STARTING and other.epoch > naming.epoch:
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
         return Release(in_doubt=True)
@@ -263,21 +264,22 @@ def _vacant(view: View) -> Verdict:
 def _loss(view: View) -> tuple[Hold | None, Record | None, bool]:
     """Return what a start has to wait for, the ownership whose loss that is, and whether it was of
     this node, which is back and waits for nobody (L2)."""
-    lost: Record | None = None
+    lost = mine = None
     for record in view.records:
         settled = _is_settled(view, record)
         if settled is None:
             return Hold(f"waiting for {record.successor} to say whether it starts"), None, False
+        if not settled and record.epoch.node == view.me and record.end < End.NAMED:
+            mine = record
         if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
             lost = record
+    # One whose application failed here waits like the others. But where they never may (timeout is
+    # inf) it is back with its application, whoever was lost after it.
+    restarted = mine and (mine.incarnation != view.incarnation or mine.epoch == view.lapsed)
+    if mine is not None and (view.timeout_ms is None or (mine is lost and restarted)):
+        return None, mine, True
     if lost is None:
         return None, None, False
-    # One whose application failed here waits like the others, but where they never may (timeout is
-    # inf) it is back with its application.
-    mine = lost.epoch.node == view.me and lost.end < End.NAMED
-    restarted = lost.incarnation != view.incarnation or lost.epoch == view.lapsed
-    if mine and (restarted or view.timeout_ms is None):
-        return None, lost, True
     until_ms = _vacancy_ends(view, lost)
     if until_ms is None or view.now_ms < until_ms:
         return Hold(f"{lost.epoch.node} is lost", until_ms, vacancy=True), lost, False

@@ -292,7 +292,7 @@ class Nemesis(Watch):
 
     def _takeover(self, host: Host) -> Undo | None:
         """An administrator wants the application there, now and then on two nodes at once."""
-        for node in {host, self.rng.choice((host, self._other(host)))}:
+        for node in dict.fromkeys((host, self.rng.choice((host, self._other(host))))):
             self._number += 1
             self.cluster.tell(f"{node.key}: is asked for a takeover")
             self.cluster.give(node.key, ev.TakeoverRequested(self._number))

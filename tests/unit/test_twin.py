@@ -211,7 +211,8 @@ def takes_over(v: View, node: NodeName) -> bool:
 
 
 def as_yielding(v: View, naming: Naming) -> set[Essence]:
-    serving = {h.epoch.node for h in running(v) if h.epoch > naming.epoch}
+    after = {h for h in holders(v) if h.epoch > naming.epoch}
+    serving = {h.epoch.node for h in after if h.how in (Holds.RUNNING, Holds.NAMING)}
     if serving:
         return {("Succeeded", node) for node in serving}
     if v.stop_by_ms is not None and v.now_ms >= v.stop_by_ms:
@@ -335,6 +336,9 @@ def last_losses(v: View) -> list[Record] | None:
     if any(leaves is None for _, leaves in left):
         return None
     losses = [r for r, leaves in left if leaves]
+    own = [r for r in losses if r.epoch.node == v.me and r.end in (End.RUNNING, End.ENDED)]
+    if own and v.timeout_ms is None:
+        return own[-1:]  # it is back, whoever was lost after it
     lost_ms = max((last_sign_ms(v, r) for r in losses), default=None)
     return [r for r in losses if last_sign_ms(v, r) == lost_ms]
 

@@ -242,6 +242,10 @@ YIELDING: dict[str, tuple[dict[str, object], Verdict]] = {
         {"down": {A: DownView(NOW_MS - 400, 9)}},
         Hold(WAITS, NOW_MS + TICK_TIME_MS - 400),
     ),
+    "it has run, and names in its turn": (
+        {"peers": (peer(A, naming=Naming(E5, C, 30, 9)),)},
+        Succeeded(A),
+    ),
     "the time to stop is over": (
         {"peers": (peer(A),), "stop_by_ms": NOW_MS},
         Release(in_doubt=True),
@@ -509,6 +513,10 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     "3: timeout inf": (
         {"records": (lost(ago_ms=10**9),), "timeout_ms": None},
         Hold("a@h is lost", None, vacancy=True),
+    ),
+    "3: two were lost and are back, and the timeout is inf": (
+        {"records": (lost(B, 200, incarnation=19), lost(ago_ms=100)), "timeout_ms": None},
+        Start(),
     ),
     "3: it yielded": ({"records": (lost(end=End.RELEASED),)}, Start()),
     "3: of two the one heard last counts": (
