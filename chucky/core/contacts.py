@@ -66,10 +66,18 @@ class Contact:
         return [a for a in self.addresses if a not in self.aside.values()]
 
     def next_address(self) -> Address:
-        """Return where to dial now: the best known address each second time."""
+        """Return where to dial now: the best known address each second time; of the others one that
+        a link or a member told each second time, however many hints there are."""
         best, *rest = self.free
         self.turn += 1
-        return best if self.turn % 2 or not rest else rest[self.turn // 2 % len(rest)]
+        if self.turn % 2 or not rest:
+            return best
+        turn = self.turn // 2
+        told = [a for a in rest if a in self.trusted]
+        if 0 < len(told) < len(rest):
+            rest = told if turn % 2 else [a for a in rest if a not in self.trusted]
+            turn //= 2
+        return rest[turn % len(rest)]
 
     @property
     def leash_ms(self) -> int | None:
@@ -205,6 +213,7 @@ class Contacts:
             at, contact.dial = contact.dial_address, None
         refused = why in (Ended.COOKIE, Ended.PROTOCOL)
         contact.note(at, refused)
+        best = contact.addresses[:1] == [at]
         # One address that refuses may be a stranger's, who sends beacons with this name.
         refuses = contact.refused.issuperset(contact.addresses)
         if refuses or not (contact.listed or contact.configured):
@@ -212,8 +221,10 @@ class Contacts:
             contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
         elif aside is not None:
             pass
-        elif refused and contact.dial_address != contact.addresses[0]:
+        elif refused and not best:
             contact.next_ms = now_ms  # it takes no turn from the best
+        elif best and why is Ended.REFUSED and len(contact.free) > 1:
+            contact.next_ms = now_ms  # nobody lives there now: it takes no turn from the others
         elif contact.configured and why is Ended.REFUSED:
             contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
         else:

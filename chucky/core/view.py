@@ -115,9 +115,9 @@ def _mixed(view: View) -> bool:
 def _holders(view: View) -> list[Heard]:
     """Return everyone who holds the application.
 
-    What a peer says of itself outweighs what another one heard of it, unless that is of an epoch
-    above all that the peer itself had heard of: then it is newer. What is known of the end of an
-    ownership outweighs both.
+    What a peer says of itself outweighs what another one heard of it, unless that is newer: of a
+    later start, or of an epoch above all that the peer itself had heard of. What is known of the
+    end of an ownership outweighs both.
     """
     found: list[Heard] = []
     counts: dict[object, bool] = {}  # without the age: nearly always all peers hear one holder
@@ -149,8 +149,10 @@ def _counts(view: View, heard: Heard) -> bool:
     itself = view.peer(heard.epoch.node)
     if itself is None or itself.status is None:
         return True
+    if heard.incarnation != itself.incarnation:
+        return heard.incarnation > itself.incarnation  # it restarted, and its end is yet under way
     highest = itself.status.highest
-    return heard.incarnation == itself.incarnation and (highest is None or heard.epoch > highest)
+    return highest is None or heard.epoch > highest
 
 
 def held(status: Status) -> tuple[Holds, Epoch] | None:

@@ -392,6 +392,32 @@ def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
     assert known.deadline(set()) is None and known.give_up(set(), 60_000) == []
 
 
+@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 500)])
+@pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
+def test_strangers_hardly_delay_a_node_at_its_second_address(
+    why: Ended, limit_ms: int, lost_ms: int
+) -> None:
+    """Nobody is where it was linked last; frames pass to its other address from lost_ms on."""
+    known, now_ms, dials = contacts(), 0, {}
+    for address in (AT, at(7)):
+        known.told(A, address, True, 0)
+    for number in range(MAX_ADDRESSES):  # strangers claim that it is elsewhere
+        known.hint(A, at(number + 8), True, 0)
+    while True:
+        known.give_up(set(), now_ms)
+        for link, address in known.due(set(), now_ms):
+            if address == at(7) and now_ms >= lost_ms:
+                assert now_ms - lost_ms <= limit_ms
+                return
+            dials[link] = now_ms + 250  # the connect time
+            if address == AT and why is Ended.REFUSED:
+                known.ended(link, why, now_ms)
+                del dials[link]
+        for link in [x for x, until_ms in dials.items() if until_ms <= now_ms]:
+            known.ended(link, Ended.UNREACHED, dials.pop(link))
+        now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
+
+
 def test_a_dial_that_a_hint_led_to_holds_nobody_up_when_its_node_is_linked() -> None:
     known = contacts()
     known.hint(A, at(7), True, 0)

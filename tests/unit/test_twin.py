@@ -106,9 +106,9 @@ def holders(v: View) -> set[Holder]:
                 continue
             itself = next((p for p in v.peers if p.name == h.epoch.node and p.status), None)
             if itself is not None and itself.status is not None:
-                # It speaks for itself, unless it was not heard since it began that epoch.
+                # It speaks for itself, unless it was not heard since it began that epoch or anew.
                 before = itself.status.highest is None or itself.status.highest < h.epoch
-                if not (before and h.incarnation == itself.incarnation):
+                if (itself.incarnation, not before) >= (h.incarnation, True):
                     continue
             known_to_have_stopped = any(
                 (r.epoch, r.incarnation) == (h.epoch, h.incarnation)

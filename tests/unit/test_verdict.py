@@ -288,6 +288,14 @@ STARTING = {
         {"peers": (peer(C, echo=60, hears=(heard(E5, Holds.STARTING),)),)},
         Withdraw(),
     ),
+    "a peer hears the next start of another one run": (
+        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(heard(E1)._replace(incarnation=11),)))},
+        Withdraw(),
+    ),
+    "a peer yet hears its former start": (
+        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(heard(E1)._replace(incarnation=9),)))},
+        Run(),
+    ),
     "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
     "it is to stop": ({"peers": (peer(A, echo=60),), "stop_by_ms": NOW_MS + 1}, Withdraw()),
     "it is put on standby": ({"peers": (peer(A, echo=60),), "on_standby": True}, Withdraw()),
