@@ -80,10 +80,10 @@ class Administrators(Watch):
             return safety.a_placement_stays(host.name, orders.left_us, there.free_us, now_us)
         return broken
 
-    def kept_from(self, owner: Host, better: list[Host]) -> bool:
-        """Whether all of these are bound by a placement on the owner. One that started so shortly
-        after it that nobody can say for sure is left out."""
+    def kept_from(self, owner: Host, better: list[Host], doubt_us: int = DOUBT_US) -> bool:
+        """Whether all of these may be bound by a placement on the owner, also one that started so
+        shortly after it that nobody can say; with less than no doubt: whether they are for sure."""
         placed_us = self.orders[owner.key].placed_us
         if placed_us is None:
             return False
-        return all(self.orders[h.key].free_us < placed_us + DOUBT_US for h in better)
+        return all(self.orders[h.key].free_us < placed_us + doubt_us for h in better)

@@ -26,6 +26,7 @@ class Life:
     sync: safety.Syncing
     heard: Epoch | None = None  # the highest epoch
     signs: dict[Ownership, tuple[int, int]] = field(default_factory=dict)  # tick, link ended at us
+    told_us: dict[Ownership, int] = field(default_factory=dict)  # when a third one told of a sign
     statuses: dict[int, Status] = field(default_factory=dict)  # the newest, by link
     links: dict[int, str] = field(default_factory=dict)  # that are up: the machine there
     first: dict[NodeName, str] = field(default_factory=dict)  # the machine whose link came first
@@ -100,9 +101,13 @@ class Witness(Watch):
                 since_us = self._pair_us(host, other)
                 if since_us is not None and since_us > safety.HEALED_US + self.slack_us:
                     for key, sign in self.lives[other.key].signs.items():
-                        # What it has heard just now is yet under way to this node.
+                        # What it has heard just now is yet under way to this node, and what it was
+                        # told it passes on with its next tick.
                         sent_us = self.sent_us.get(key, {}).get(sign[0], 0)
-                        if self.cluster.time.now_us - max(sent_us, sign[1]) > self.slack_us // 4:
+                        told_us = self.lives[other.key].told_us.get(key, 0)
+                        passed_us = told_us and told_us + other.settings.node.tick_ms * MS
+                        at_us = max(sent_us, sign[1], passed_us)
+                        if self.cluster.time.now_us - at_us > self.slack_us // 4:
                             signs[key] = _later(signs.get(key, (0, 0)), sign)
         # A partition may have had two owners. "The owner" is then who lived last, or the one of
         # the highest epoch, which succeeded the others: what holds for either is enough.
@@ -181,7 +186,10 @@ class Witness(Watch):
             key, end_us = (sign.epoch, sign.incarnation), 0
             if sign.end is End.ENDED:  # whoever told may be gone when its word is acted on
                 end_us = max(1, self.cluster.time.now_us - sign.age_ms * 1010 - 2 * MS)
-            life.signs[key] = _later(life.signs.get(key, (0, 0)), (sign.tick, end_us))
+            known = life.signs.get(key, (0, 0))
+            life.signs[key] = _later(known, (sign.tick, end_us))
+            if life.signs[key] != known:
+                life.told_us[key] = self.cluster.time.now_us
         naming = status.naming
         if naming is not None and naming.successor == host.name:
             life.named = naming.incarnation == host.incarnation
@@ -284,3 +292,4 @@ def _note(life: Life, key: Ownership, tick: int) -> None:
     known = life.signs.get(key)
     if known is None or tick > known[0]:
         life.signs[key] = (tick, 0)
+        life.told_us.pop(key, None)

@@ -266,6 +266,7 @@ def test_a_starting_node_waits_for_its_application() -> None:
 ASKED = {"starting": E3, "asked_tick": 60, "asked_by_ms": NOW_MS + 700}
 ASKS = Hold("starting", NOW_MS + 700)
 LATE = {"asked_by_ms": NOW_MS}
+NEXT_START, FORMER_START = (heard(E1)._replace(incarnation=x) for x in (11, 9))
 STARTING = {
     "alone": ({}, Run()),
     "all have heard": ({"peers": (peer(A, echo=60), peer(C, echo=61))}, Run()),
@@ -289,11 +290,11 @@ STARTING = {
         Withdraw(),
     ),
     "a peer hears the next start of another one run": (
-        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(heard(E1)._replace(incarnation=11),)))},
+        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(NEXT_START,)))},
         Withdraw(),
     ),
     "a peer yet hears its former start": (
-        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(heard(E1)._replace(incarnation=9),)))},
+        {"peers": (peer(A, echo=60), peer(C, echo=60, hears=(FORMER_START,)))},
         Run(),
     ),
     "it was stalled": ({"peers": (peer(A, echo=60),), "listening": True}, Withdraw()),
