@@ -46,6 +46,7 @@ class Contact:
     dial_address: Address | None = None
     aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
     began_ms: int = 0
+    best_ms: int = -REDIAL_MS  # when the best address was last dialled
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
@@ -222,7 +223,8 @@ class Contacts:
         elif aside is not None:
             pass
         elif refused and not best:
-            contact.next_ms = now_ms  # it takes no turn from the best
+            # It takes no turn from the best.
+            contact.next_ms = max(now_ms, contact.best_ms + self._jitter(REDIAL_MS))
         elif best and why is Ended.REFUSED and len(contact.free) > 1:
             contact.next_ms = now_ms  # nobody lives there now: it takes no turn from the others
         elif contact.configured and why is Ended.REFUSED:
@@ -278,6 +280,8 @@ class Contacts:
         contact.dial = self._last_link
         contact.dial_address = contact.next_address()
         contact.began_ms = now_ms
+        if contact.dial_address == contact.addresses[0]:
+            contact.best_ms = now_ms
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address
 
