@@ -145,6 +145,8 @@ MUTANTS = (
     one("3", "timeout inf fails over", "verdict",
         "if until_ms is None or view.now_ms < until_ms:",
         "if until_ms and view.now_ms < until_ms:"),
+    one("S4", "an owner that waits for its name gives no sign", "node",
+        "elif waits is not None and message.running is not None:", "elif False:"),
     one("S4", "what a peer tells that is asked counts for nothing", "verdict",
         " or _loss(view)[0] is not None:", ":"),
     one("S4", "a vacancy is shorter than its timeout", "verdict",

@@ -80,6 +80,10 @@ class Membership:
             at = Address(source.host, beacon.port)
             self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
 
+    def newcomer(self, link: int) -> Link | None:
+        """Return the link with this id if it waits for its name."""
+        return self._newcomers.get(link)
+
     def lacks(self, beacon: Beacon) -> bool:
         """Return whether no link is in use with the one that sent it."""
         link = self.links.get(beacon.name)

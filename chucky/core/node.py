@@ -204,9 +204,15 @@ class Node:
         match message:
             case Status():
                 link = self._members.status(id, message, now_ms)
+                waits = self._members.newcomer(id)
                 if link is not None:
                     self._heard_tick = True
                     self._hear(link, message, now_ms)
+                elif waits is not None and message.running is not None:
+                    # Whoever has the name, this owner lived: the timeout counts from here (S4).
+                    self._own.records.running(
+                        message.running, waits.incarnation, message.tick, now_ms
+                    )
             case Hello():
                 self._members.hello(id, message, now_ms)
             case NameTaken(address):

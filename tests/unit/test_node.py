@@ -880,6 +880,27 @@ def test_a_newcomer_and_the_link_it_waits_for_fall_silent_together() -> None:
     assert {str(n.name): n.state for n in cluster.snapshot("a").nodes}["b@h"] == "down"
 
 
+def test_an_owner_lives_while_its_link_waits_for_its_name() -> None:
+    node, at = Node(settings(), name("b"), 20, 0), Address("10.0.0.1", 4041)
+
+    def says(link: int, epoch: Epoch) -> ev.MessageReceived:
+        said = Status(1, 0, settings().digest, "owner", True, True, highest=epoch, running=epoch)
+        return ev.MessageReceived(link, said)
+
+    for now_ms, event in (
+        (0, ev.ApplicationReady()),
+        (0, ev.LinkUp(-1, name("a"), 10, at)),
+        (1, says(-1, Epoch(1, name("a")))),
+        (500, ev.LinkUp(-2, name("a"), 11, at)),  # it has restarted
+        (700, says(-2, Epoch(2, name("a")))),
+        (701, ev.LinkDown(-2, ev.Ended.CLOSED, name("a"), at)),
+    ):
+        node.step(event, now_ms)
+    while not any(isinstance(a, ac.StartApplication) for a in node.step(ev.Wake(), now_ms)):
+        now_ms = node.deadline() or 0
+    assert now_ms == 700 + 5000
+
+
 def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")
