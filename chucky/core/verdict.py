@@ -256,9 +256,8 @@ def _vacant(view: View) -> Verdict:
         waits = s and not s.synced and s.listed and not (s.stopping or s.on_standby)
         if lost is None and waits:
             return Hold(f"waiting for {peer.name} to be synced")
-    return _backed(
-        view, Start(None if lost is None or lost.epoch.node == view.me else lost.epoch.node)
-    )
+    whose = lost.epoch.node if lost is not None and lost.epoch.node != view.me else None
+    return _backed(view, Start(whose))
 
 
 def _loss(view: View) -> tuple[Hold | None, Record | None, bool]:
@@ -273,11 +272,12 @@ def _loss(view: View) -> tuple[Hold | None, Record | None, bool]:
             mine = record
         if not settled and (lost is None or _heard_ms(view, record) >= _heard_ms(view, lost)):
             lost = record
-    # One whose application failed here waits like the others. But where they never may (timeout is
-    # inf) it is back with its application, whoever was lost after it.
-    restarted = mine and (mine.incarnation != view.incarnation or mine.epoch == view.lapsed)
-    if mine is not None and (view.timeout_ms is None or (mine is lost and restarted)):
-        return None, mine, True
+    # Where no other ever may (timeout is inf) it is back, failed or not, whoever was lost last.
+    back = mine if view.timeout_ms is None else lost
+    if back is not None and back.epoch.node == view.me and back.end < End.NAMED:
+        restarted = back.incarnation != view.incarnation or back.epoch == view.lapsed
+        if restarted or view.timeout_ms is None:
+            return None, back, True
     if lost is None:
         return None, None, False
     until_ms = _vacancy_ends(view, lost)

@@ -523,6 +523,10 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
         {"records": (lost(ago_ms=10**9),), "timeout_ms": None},
         Hold("a@h is lost", None, vacancy=True),
     ),
+    "3: it was lost twice and is back": (
+        {"records": (lost(B, 100, incarnation=19), lost(B, 200, epoch=E3))},
+        Start(),
+    ),
     "3: two were lost and are back, and the timeout is inf": (
         {"records": (lost(B, 200, incarnation=19), lost(ago_ms=100)), "timeout_ms": None},
         Start(),
