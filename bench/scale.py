@@ -30,6 +30,7 @@ TIMEOUT_MS = 1000
 ASKING = Watch(1, 5)
 NEIGHBOURS = 16384
 LIMIT_MS = 180_000  # for fifty interpreters to start on a machine that is busy
+ERROR_TEXT = 60
 LINEAR = ((2, 10), (25, 50))  # pairs of one tick: the cost may grow as the nodes do
 READY, OWNER, GAP = "all ready, s", "one owner, s", "kill -9: gap, ms p50/p99/max"
 CPU, PACKETS, MEMORY = "CPU, % of a core", "packets out/s", "memory, MB"
@@ -52,13 +53,17 @@ def measure(table: Table, plan: Plan) -> None:
     if why := no_lan():
         table.add(Row("scale", {CHUCKY: why}))
         return
-    points = []
+    points = list[Point]()
     with _room_for_neighbours():
         for nodes in plan.sizes:
-            points.append(_point(nodes, plan))
-            table.add(_row(points[-1]))
+            try:
+                points.append(_point(nodes, plan))
+                table.add(_row(points[-1]))
+            except AssertionError as error:
+                why = " ".join(str(error).split())[:ERROR_TEXT]
+                table.add(Row(_label(nodes), {OWNER: f"broke off: {why}"}, "one owner", False))
     for few, many in LINEAR:
-        if {few, many} <= set(plan.sizes):
+        if {few, many} <= {p.nodes for p in points}:
             table.add(_growth(points, few, many))
     table.plot = [
         Panel("one owner after a cold start, s", [(p.nodes, p.owner_s) for p in points]),
@@ -90,8 +95,12 @@ def tick_ms(nodes: int) -> int:
     return TICK_MS if nodes < MANY else MANY_TICK_MS
 
 
+def _label(nodes: int) -> str:
+    return f"{nodes} nodes, tick {tick_ms(nodes)}"
+
+
 def _row(p: Point) -> Row:
-    return Row(f"{p.nodes} nodes, tick {tick_ms(p.nodes)}", {
+    return Row(_label(p.nodes), {
         READY: f"{p.ready_s:.1f}", OWNER: f"{p.owner_s:.1f}", GAP: tail(p.gaps_ms),
         CPU: f"{p.cpu_percent:.2f}", PACKETS: f"{p.packets_per_s:.1f}",
         MEMORY: f"{p.memory_mb:.1f}",
