@@ -46,7 +46,7 @@ class Contact:
     dial_address: Address | None = None
     aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
     began_ms: int = 0
-    best_ms: int = -REDIAL_MS  # when the best address was last dialled
+    best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
     next_ms: int = 0
     urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
     backoff_ms: int = 0
@@ -278,9 +278,10 @@ class Contacts:
         """Begin a dial of this contact and return (link id, address)."""
         self._last_link += 1
         contact.dial = self._last_link
+        best = contact.free[0]
         contact.dial_address = contact.next_address()
         contact.began_ms = now_ms
-        if contact.dial_address == contact.addresses[0]:
+        if contact.dial_address == best:
             contact.best_ms = now_ms
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address

@@ -222,7 +222,8 @@ class Node:
                 if link is not None:
                     link.leaving = True
                     if link.status is not None and link.status.running is not None:
-                        self._own.records.released(link.status.running)  # it stops, then says so
+                        # It stops, then says so.
+                        self._own.records.released(link.status.running, link.incarnation)
 
     def _hear(self, link: Link, status: Status, now_ms: int) -> None:
         """Take what a peer's Status says of ownerships."""
@@ -250,7 +251,8 @@ class Node:
 
     def _link_ended(self, link: Link, heard: bool) -> None:
         if heard and link.status is not None and link.status.running is not None:
-            self._own.records.ended(link.status.running, self._stepped_ms)
+            running = link.status.running
+            self._own.records.ended(running, link.incarnation, self._stepped_ms)
         self._greeted.discard(link.id)
         self._differences.forget(link.name)
 

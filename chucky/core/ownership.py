@@ -168,7 +168,7 @@ class Ownership:
         limit_ms = PREPARE_LIMIT_MS
         self._cause, epoch = "failure", self.running or self.starting
         if self.running is not None:
-            self.records.ended(self.running, now_ms)
+            self.records.ended(self.running, self.incarnation, now_ms)
             self._report(Level.ERROR, f"Application {self.application} exited: {why}", epoch)
         if self.running is not None or self.starting is not None:
             limit_ms = FAILURE_LIMIT_MS
@@ -207,7 +207,7 @@ class Ownership:
         """Stop at once and in good order: this node is about to exit."""
         if self.running is not None:
             self._cause = "stop"
-            self.records.released(self._stop())
+            self.records.released(self._stop(), self.incarnation)
 
     def retry(self, now_ms: int) -> None:
         """Get ready anew when the back-off is over."""
@@ -240,7 +240,7 @@ class Ownership:
         elif isinstance(verdict, Succeed):
             self._moved = f"{self.me} is taking over {verdict.old}"
         if self.naming is not None:
-            self.records.released(self.naming.epoch)
+            self.records.released(self.naming.epoch, self.incarnation)
             self.naming = None
         self.starting = self._new_epoch()
         if self.lease is None and isinstance(verdict, Start):
@@ -291,16 +291,16 @@ class Ownership:
 
     def _release(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         if self.running is not None:
-            self.records.released(self._stop())
+            self.records.released(self._stop(), self.incarnation)
         elif self.naming is not None:
             assert isinstance(verdict, Release)
             if not verdict.in_doubt:
-                self.records.released(self.naming.epoch)
+                self.records.released(self.naming.epoch, self.incarnation)
             self.naming = None
 
     def _succeeded(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert self.naming is not None
-        self.records.released(self.naming.epoch)
+        self.records.released(self.naming.epoch, self.incarnation)
         self.naming = None
 
     def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:

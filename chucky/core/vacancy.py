@@ -58,9 +58,9 @@ class Records:
             record.dead = False
         self._tidy(epoch)
 
-    def ended(self, epoch: Epoch, now_ms: int) -> None:
+    def ended(self, epoch: Epoch, incarnation: int, now_ms: int) -> None:
         """The link to its owner ended, or its application failed: this was its last tick."""
-        record = self._records.get(epoch)
+        record = self._of(epoch, incarnation)
         if record is not None and record.end is End.RUNNING:
             record.end, record.heard_ms = End.ENDED, now_ms
 
@@ -84,9 +84,9 @@ class Records:
             record.successor = naming.successor
             record.successor_incarnation = naming.incarnation
 
-    def released(self, epoch: Epoch) -> None:
+    def released(self, epoch: Epoch, incarnation: int) -> None:
         """Its owner stopped in good order: no vacancy comes of it."""
-        record = self._records.get(epoch)
+        record = self._of(epoch, incarnation)
         if record is not None:
             record.end = End.RELEASED
 
@@ -95,8 +95,9 @@ class Records:
         heard_ms = now_ms - min(sign.age_ms, MAX_AGE_MS)
         record = self._records.get(sign.epoch)
         if record is not None and record.incarnation != sign.incarnation:
-            # Who starts anew and hears of nobody may begin the same epoch: the later start counts.
-            if heard_ms <= record.heard_ms:
+            # Who starts anew and hears of nobody may begin the same epoch: the later start counts,
+            # in an order that is the same everywhere.
+            if sign.incarnation < record.incarnation:
                 return
             record = None
         if record is None:
@@ -154,6 +155,11 @@ class Records:
             (epoch, r.incarnation, r.end, r.successor, r.successor_incarnation, r.dead)
             for epoch, r in sorted(self._records.items())
         ]
+
+    def _of(self, epoch: Epoch, incarnation: int) -> Record | None:
+        """The record of this very start: late words of a former one say nothing of it."""
+        record = self._records.get(epoch)
+        return record if record is not None and record.incarnation == incarnation else None
 
     def _tidy(self, epoch: Epoch) -> None:
         """An owner that runs a new epoch does not run its former one."""

@@ -119,8 +119,7 @@ def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
 def _as_yielding(view: View, naming: Naming) -> Verdict:
     others = view.holders
     for other in others:
-        # One that has named in its turn has run before that.
-        if other.holds is not Holds.STARTING and other.epoch > naming.epoch:
+        if other.holds is not Holds.STARTING and other.epoch > naming.epoch:  # naming: it has run
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
         return Release(in_doubt=True)
@@ -325,7 +324,8 @@ def _is_settled(view: View, record: Record) -> bool | None:
     if peer.incarnation != record.successor_incarnation:
         return True
     signs = peer.status.signs if peer.status is not None and not peer.status.claim else ()
-    return any(s.epoch == record.epoch and s.end >= End.NAMED for s in signs) or None
+    later = [s for s in signs if (s.epoch, s.end) >= (record.epoch, End.NAMED)]
+    return True if later else None  # who knows of a later ownership is past that naming, too
 
 
 def _heard_ms(view: View, record: Record) -> int:

@@ -360,7 +360,8 @@ def leaves_vacancy(v: View, record: Record) -> bool | None:
     s = successor.status
     if s is None:
         return None
-    knows = any(g.epoch == record.epoch and g.end in (End.NAMED, End.RELEASED) for g in s.signs)
+    told = any(g.epoch == record.epoch and g.end in (End.NAMED, End.RELEASED) for g in s.signs)
+    knows = told or any(g.epoch > record.epoch for g in s.signs)
     return False if knows and not s.claim else None
 
 

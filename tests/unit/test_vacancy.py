@@ -62,8 +62,8 @@ def test_two_that_tell_each_other_never_make_it_younger() -> None:
 def test_the_end_of_the_link_is_its_last_tick_and_counts_once() -> None:
     records = Records()
     records.running(E1, 7, 5, 1000)
-    records.ended(E1, 1100)
-    records.ended(E1, 2000)
+    records.ended(E1, 7, 1100)
+    records.ended(E1, 7, 2000)
     assert (only(records).end, only(records).heard_ms) == (End.ENDED, 1100)
     records.running(E1, 7, 6, 3000)  # it was only the link
     assert (only(records).end, only(records).heard_ms) == (End.RUNNING, 3000)
@@ -72,7 +72,7 @@ def test_the_end_of_the_link_is_its_last_tick_and_counts_once() -> None:
 def test_a_proof_of_death_is_of_one_incarnation_and_travels_with_its_sign() -> None:
     knows, is_told = Records(), Records()
     knows.running(E1, 7, 5, 1000)
-    knows.ended(E1, 1100)
+    knows.ended(E1, 7, 1100)
     is_told.merge(sign(5, End.ENDED, 50), 1150)
     knows.died(A, 6)
     knows.died(B, 7)
@@ -107,7 +107,7 @@ def test_what_was_named_or_released_runs_no_more() -> None:
     assert (only(records).end, only(records).successor) == (End.NAMED, B)
     records.running(E1, 7, 6, 2000)
     assert (only(records).end, only(records).heard_ms) == (End.NAMED, 1000)
-    records.released(E1)
+    records.released(E1, 7)
     records.merge(sign(9, End.NAMED, 0), 3000)
     assert only(records).end is End.RELEASED
 
@@ -125,7 +125,7 @@ def test_an_owner_that_begins_the_same_epoch_again_lives_anew(stopped: bool) -> 
     records = Records()
     records.running(E1, 7, 50, 1000)
     if stopped:
-        records.released(E1)
+        records.released(E1, 7)
     records.running(E1, 8, 5, 3000)
     assert only(records) == Record(E1, 8, 5, End.RUNNING, 3000)
 
@@ -138,6 +138,29 @@ def test_of_two_starts_with_one_epoch_the_report_of_the_later_counts(end: End) -
         for report in (*order, *order):
             records.merge(report, 10_000)
         assert only(records) == Record(E1, 8, 5, End.RUNNING, 9000)
+
+
+def test_two_that_hold_one_start_each_agree_on_the_later() -> None:
+    one, other, now_ms = Records(), Records(), 1002
+    one.running(E1, 7, 50, 1000)
+    other.running(E1, 8, 5, 999)
+    for _ in range(20):  # what they tell each other crosses
+        told = one.signs(now_ms), other.signs(now_ms)
+        now_ms += 3
+        for records, signs in ((other, told[0]), (one, told[1])):
+            for heard in signs:
+                records.merge(heard, now_ms)
+    assert only(one).incarnation == only(other).incarnation == 8
+    assert only(other).heard_ms == 999 and 999 <= only(one).heard_ms <= 1003
+
+
+def test_late_words_of_a_former_start_end_nothing() -> None:
+    records = Records()
+    records.running(E1, 7, 50, 1000)
+    records.running(E1, 8, 5, 2000)
+    records.released(E1, 7)
+    records.ended(E1, 7, 2001)
+    assert only(records) == Record(E1, 8, 5, End.RUNNING, 2000)
 
 
 def test_a_new_epoch_of_an_owner_ends_its_former_one() -> None:
@@ -178,7 +201,7 @@ def test_they_are_few_and_what_stopped_goes_first() -> None:
     records = Records()
     for number in range(1, MAX_RECORDS + 1):
         records.running(Epoch(number, name(f"n{number}")), 7, 5, 1000)
-    records.released(Epoch(4, name("n4")))
+    records.released(Epoch(4, name("n4")), 7)
     records.running(Epoch(99, A), 7, 5, 1000)
     assert [r.epoch.number for r in records] == [1, 2, 3, 5, 6, 7, 8, 99]
     records.running(Epoch(100, B), 7, 5, 1000)

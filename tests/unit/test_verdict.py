@@ -527,6 +527,13 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
         {"records": (lost(B, 100, incarnation=19), lost(B, 200, epoch=E3))},
         Start(),
     ),
+    "5: the named one knows of a later ownership": (
+        {
+            "records": (lost(ago_ms=9000, **NAMED_C),),
+            "peers": (peer(C, able=False, signs=(Sign(E5, 10, 9, End.ENDED, 9000),)),),
+        },
+        Start(),
+    ),
     "3: two were lost and are back, and the timeout is inf": (
         {"records": (lost(B, 200, incarnation=19), lost(ago_ms=100)), "timeout_ms": None},
         Start(),
