@@ -135,18 +135,20 @@ class Daemon:
         self._events.append(event)
         if self._stepping or self._exit.done():
             return
-        self._stepping = True
+        self._stepping, news = True, False
         try:
             while self._events:
                 for action in self._node.step(self._events.popleft(), clock_ms()):
                     self._act(action)
+                news |= self._node.news
             self._stepping = False
         finally:
             # A step cut short by a bug of ours would leave a node that neither ticks nor ends; the
             # loop logs the error, and systemd starts a sound one.
             if self._stepping and not self._exit.done():
                 self._exit.set_result(EXIT_TEMPORARY)
-        self._stepped()
+        if news:
+            self._stepped()
 
     def _stepped(self) -> None:
         """Let everybody who reads the core see what it is now."""
@@ -262,8 +264,7 @@ class Daemon:
             self._step(ev.MessageReceived(link, message))
 
     def _on_beacon(self, beacon: Beacon, source: Address) -> None:
-        own = (beacon.name, beacon.incarnation) == (self._name, self._incarnation)
-        if not own and self._node.heeds(beacon):
+        if self._node.heeds(beacon):
             self._step(ev.BeaconHeard(beacon, source))
 
     def _announce(self, asks: bool, to: Address | None) -> None:

@@ -116,6 +116,15 @@ class Status(NamedTuple):
     placed: Placed | None = None
     anew: int = 0  # with ready: the number of the placement that the sender started after
 
+    @property
+    def news(self) -> tuple[object, ...]:
+        """All of it but the ages and the numbers of ticks, which grow while nothing changes."""
+        return (
+            self[2:13], [(s[:2], s[3], s[5:]) for s in self.signs], [h[:-1] for h in self.hears],
+            self.claim, self.backing and self.backing[:-1], self.wants, self.on_standby,
+            self.placed and self.placed.tick, self.anew,
+        )  # fmt: skip
+
 
 class Member(NamedTuple):
     """A node that the sender has a link with, and where others can dial it."""

@@ -7,7 +7,7 @@ dials it and is told of the rest: each beacon goes to every node (docs/decisions
 
 from collections.abc import Collection
 
-from chucky.core.contacts import REDIAL_MS
+from chucky.core.contact import REDIAL_MS
 from chucky.names import NodeName
 from chucky.settings import Settings
 

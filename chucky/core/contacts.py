@@ -5,12 +5,11 @@ are few, forgotten soon, and dialled a few at a time.
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, field
 
+from chucky.core.contact import REDIAL_MS, Contact
 from chucky.core.events import Ended
 from chucky.names import Address, NodeName
 
-REDIAL_MS = 250  # with ± 20 %, so that two nodes do not go on dialling each other in step
 BACKOFF_MS = 1000  # doubled each time, for refused cookies and unlisted nodes
 BACKOFF_LIMIT_MS = 60_000
 # A configured host that refuses has no node there now; one that starts will call us itself.
@@ -19,107 +18,10 @@ MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and som
 # At a time, or as many as nodes are listed, without those aside: with them up to four times as many
 # sockets, each for at most the connect and handshake time.
 MAX_UNPROVEN_DIALS = 16
-# A dial at an address that only a hint gives holds up another one for no longer than this: a
-# stranger that lets in and says nothing would keep the node itself from being dialled for a tick
-# time. A handshake takes some ms. Where it takes longer it goes on beside the next dial; in a crowd
-# of unproven contacts it ends, for want of places, and gets twice as long each time.
-LEASH_MS = 100
 MAX_ASIDE = 3  # of one node: a dial at each address but one
 MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit
-MAX_ADDRESSES = 4  # of one node: two address families on two networks
-
-
-@dataclass(slots=True)
-class Contact:
-    """A node, or a configured address whose node is not known yet."""
-
-    name: NodeName | None
-    listed: bool
-    seen_ms: int
-    addresses: list[Address] = field(default_factory=list)
-    trusted: set[Address] = field(default_factory=set)  # of these: by a link or a member's word
-    proven: bool = False  # a handshake with it succeeded, or a member told us of it
-    configured: bool = False
-    dial: int | None = None  # the link id of the attempt that the next one waits for
-    dial_address: Address | None = None
-    aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
-    began_ms: int = 0
-    best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
-    next_ms: int = 0
-    urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
-    backoff_ms: int = 0
-    refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
-    turn: int = 0
-    given_up: int = 0  # dials, since it was last linked
-
-    @property
-    def unproven(self) -> bool:
-        """Whether only a beacon speaks for it."""
-        return not self.proven and not self.configured
-
-    @property
-    def free(self) -> list[Address]:
-        """The addresses that are not being dialled aside."""
-        if not self.aside:
-            return self.addresses
-        return [a for a in self.addresses if a not in self.aside.values()]
-
-    def next_address(self) -> Address:
-        """Return where to dial now: the best known address each second time; of the others one that
-        a link or a member told each second time, however many hints there are."""
-        best, *rest = self.free
-        self.turn += 1
-        if self.turn % 2 or not rest:
-            return best
-        turn = self.turn // 2
-        told = [a for a in rest if a in self.trusted]
-        if 0 < len(told) < len(rest):
-            rest = told if turn % 2 else [a for a in rest if a not in self.trusted]
-            turn //= 2
-        return rest[turn % len(rest)]
-
-    @property
-    def leash_ms(self) -> int | None:
-        """How long the dial may hold up others; None when it may as long as it likes."""
-        if self.dial is None or self.configured or self.name is None:
-            return None
-        if self.proven:
-            good = self.dial_address in (*self.addresses[:1], *self.trusted)
-            return None if good else LEASH_MS
-        return LEASH_MS << min(self.given_up, 3)
-
-    def note(self, address: Address | None, refused: bool) -> None:
-        """Remember whether the last dial at an address was refused."""
-        self.refused.intersection_update(self.addresses)
-        if refused and address in self.addresses:
-            self.refused.add(address)
-        else:
-            self.refused -= {address}
-
-    def trust(self, address: Address, first: bool) -> None:
-        """Add an address that is no hint; `first` when it is the best."""
-        self.trusted.add(address)
-        self.learn(address, first)
-        self.trusted.intersection_update(self.addresses)
-
-    def learn(self, address: Address, first: bool = False) -> None:
-        """Add an address; `first` when it is the best."""
-        if address in self.addresses:
-            if not first:
-                return
-            self.addresses.remove(address)
-        elif not first:
-            # A host has one node of a name: its new port goes to the place of the former one.
-            for at, other in enumerate(self.addresses):
-                if other.host == address.host and (at or not self.proven):
-                    self.addresses[at] = address
-                    return
-        self.addresses.insert(0 if first else len(self.addresses), address)
-        if len(self.addresses) > MAX_ADDRESSES:
-            hints = [a for a in self.addresses[1:] if a not in self.trusted]  # the oldest first
-            self.addresses.remove(hints[0] if hints else self.addresses[-1 if first else 1])
 
 
 class Contacts:
@@ -135,6 +37,8 @@ class Contacts:
         self._given_up: list[int] = []  # dials of names that had to go
         self._last_link = 0
         self._sweep_ms = 0  # no contact can be due to be forgotten before
+        self._changed = True  # since `deadline` was last reckoned, which is a look at all of them
+        self._due_ms: int | None = None
 
     def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
         """A beacon says that this node is there; dial it now unless that was done just now."""
@@ -145,8 +49,10 @@ class Contacts:
         contact.seen_ms = now_ms
         known = address in contact.addresses
         contact.learn(address)
-        if not known or contact.backoff_ms == 0:
-            contact.next_ms = min(contact.next_ms, max(now_ms, contact.began_ms + REDIAL_MS))
+        soon_ms = max(now_ms, contact.began_ms + REDIAL_MS)
+        if not known or (contact.backoff_ms == 0 and soon_ms < contact.next_ms):
+            contact.next_ms = min(contact.next_ms, soon_ms)
+            self._changed = True
 
     def told(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
         """A member says that this node is there; its word is as good as the node's own."""
@@ -155,6 +61,7 @@ class Contacts:
             if len(self._named) >= MAX_TOLD:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        self._changed = True
         contact.trust(address, first=not contact.proven)  # better than any hint
         contact.proven = True
 
@@ -167,9 +74,11 @@ class Contacts:
                     None, False, now_ms, [address], configured=True, next_ms=now_ms
                 )
         self._configured = kept
+        self._changed = True
 
     def came_up(self, link: int, name: NodeName, listed: bool, at: Address | None) -> None:
         """A link with this node is up; `at` is where it can be dialled, when known."""
+        self._changed = True
         contact = self._named.setdefault(name, Contact(name, listed, 0))
         contact.proven = True
         contact.backoff_ms = contact.given_up = 0
@@ -192,6 +101,7 @@ class Contacts:
     def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
         """The link with this node is gone; dial it at once when it did not say goodbye, but one
         that is lost as soon as it is up no more often than one that does not answer."""
+        self._changed = True
         contact = self._named.get(name)
         if contact is None:
             return
@@ -209,6 +119,7 @@ class Contacts:
         contact = self._dials.pop(link, None)
         if contact is None:
             return None
+        self._changed = True
         at = aside = contact.aside.pop(link, None)
         if aside is None:
             at, contact.dial = contact.dial_address, None
@@ -237,6 +148,7 @@ class Contacts:
         """That dial reached this very node, or so it seems: do not dial there again soon."""
         contact = self._dials.pop(link, None)
         if contact is not None:
+            self._changed = True
             at = contact.aside.pop(link, None)
             if at is None:
                 at, contact.dial = contact.dial_address, None
@@ -260,6 +172,7 @@ class Contacts:
         given_up, self._given_up = self._given_up, []
         for at_ms, contact in self._leashed(linked):
             if at_ms <= now_ms and contact.dial is not None and contact.dial_address is not None:
+                self._changed = True
                 contact.aside[contact.dial] = contact.dial_address
                 contact.dial = None
                 no_place = contact.unproven and self._crowded()
@@ -276,6 +189,7 @@ class Contacts:
 
     def dial(self, contact: Contact, now_ms: int) -> tuple[int, Address]:
         """Begin a dial of this contact and return (link id, address)."""
+        self._changed = True
         self._last_link += 1
         contact.dial = self._last_link
         best = contact.free[0]
@@ -291,8 +205,17 @@ class Contacts:
         contact = self._dials[link]
         return None if contact.configured else contact.name
 
+    def is_due(self, now_ms: int) -> bool:
+        """Return whether `give_up` or `due` may have something to do."""
+        return self._changed or (self._due_ms is not None and now_ms >= self._due_ms)
+
     def deadline(self, linked: Container[NodeName]) -> int | None:
         """When the next dial is due."""
+        if self._changed:
+            self._changed, self._due_ms = False, self._reckon(linked)
+        return self._due_ms
+
+    def _reckon(self, linked: Container[NodeName]) -> int | None:
         idle = self._idle(linked)
         if idle and self._unproven_dials() >= self._places:  # a dial that ends is an event
             idle = [c for c in idle if not c.unproven]
@@ -317,6 +240,7 @@ class Contacts:
             else:
                 del self._named[name]
                 dropped.append(name)
+                self._changed = True
         return dropped
 
     def addresses(self, name: NodeName) -> tuple[Address, ...]:

@@ -18,6 +18,8 @@ class Link:
     alive_ms: int  # what silence is counted from
     echo: int = 0  # the highest tick of the peer that was read
     status: Status | None = None
+    news: object = None  # that of the Status
+    repeats: bool = False  # whether it was that of the Status before, too
     hello: Hello | None = None
     said: Hello | None = None  # our last, without uptime and members
     told: frozenset[Member] = frozenset()  # the members that it has been told of

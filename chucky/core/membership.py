@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from chucky.core.actions import Action, Announce, Close, Dial, Level, Report, Send
-from chucky.core.contacts import Contact, Contacts
+from chucky.core.contact import Contact
+from chucky.core.contacts import Contacts
 from chucky.core.events import Ended
 from chucky.core.hellos import Hellos
 from chucky.core.link import Gone, Link
@@ -65,6 +66,10 @@ class Membership:
     def listed(self, name: NodeName) -> bool:
         """Return whether the priority list has this node."""
         return self.settings.distributed.nodes.tier(name) is not None
+
+    def knows(self, link: int) -> bool:
+        """Return whether it is of a dial of ours, or its handshake is done."""
+        return link > 0 or any([known.id == link for known in self._all()])
 
     def by_id(self, link: int) -> Link | None:
         """Return the link in use with this id."""
@@ -283,6 +288,8 @@ class Membership:
         link.heard_ms = link.alive_ms = now_ms
         link.echo = status.tick
         link.status = status
+        news = status.news
+        link.repeats, link.news = news == link.news, news
         old = self.links[link.name]
         if old.incarnation != link.incarnation:
             return None
@@ -338,16 +345,20 @@ class Membership:
             self._end(link, False, now_ms)
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
+        if self.contacts.is_due(now_ms):
+            self._dial(now_ms)
+        for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
+            del self.refused[name]
+        everyone = (self.links.values(), self._newcomers.values())
+        return self.hellos.settle(*everyone, self.settings, now_ms)
+
+    def _dial(self, now_ms: int) -> None:
         for id in self.contacts.give_up(self.links, now_ms):
             self.look.handshake_ended(id)
             self.emit(Close(id))
         for id, address in self.contacts.due(self.links, now_ms):
             self.look.handshake_began(id, now_ms)
             self.emit(Dial(id, address, self.contacts.expected(id)))
-        for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
-            del self.refused[name]
-        everyone = (self.links.values(), self._newcomers.values())
-        return self.hellos.settle(*everyone, self.settings, now_ms)
 
     def _all(self) -> Iterator[Link]:
         yield from (*self.links.values(), *self._newcomers.values(), *self._namesakes.values())

@@ -24,11 +24,12 @@ from chucky.core.membership import Membership
 from chucky.core.ownership import STOP_LIMIT_MS, Ownership, State
 from chucky.core.placements import Placements
 from chucky.core.snapshot import Route, Snapshot
+from chucky.core.speech import Speech
 from chucky.core.startup import Look, Sync
 from chucky.core.verdict import claimants, decide
 from chucky.core.view import PeerView, View
 from chucky.errors import EXIT_TEMPORARY
-from chucky.messages import Beacon, Epoch, Goodbye, Hello, Holds, NameTaken, Placed, Status
+from chucky.messages import Beacon, Epoch, Goodbye, Hello, Holds, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -50,8 +51,7 @@ class Node:
         self._exited = False
         self._deadline_ms: int | None = now_ms  # the first step is due at once
         self._started_ms = self._stepped_ms = now_ms
-        self._next_tick_ms = now_ms + settings.node.tick_ms
-        self._heard_tick = False  # a peer's Status came in this step
+        self._has_news = True
         self._beacons = Beacons(name, now_ms)
         self._look = Look(settings.tick_time_ms)
         self._sync = Sync(settings, name, now_ms)
@@ -67,9 +67,7 @@ class Node:
             settings, name, incarnation, self._look, now_ms,
             self._emit, self._name_taken, self._link_ended, self._own.records.died,
         )  # fmt: skip
-        self._said: object = None  # the part of our last Status that matters
-        self._greeted: set[int] = set()  # links that have had a Status
-        self._ready_sent_ms: dict[int, int] = {}
+        self._speech = Speech(self._own, self._members, self._lease, self._sync, self._emit, now_ms)
         self._connects = Connects(self._members, self._emit)
         self._commands = Commands(self._own, self._emit)
         self._placements = Placements(settings.tick_time_ms, now_ms)
@@ -97,19 +95,28 @@ class Node:
                 self._emit(StopApplication())
                 own.application_failed(NO_PROCESSOR, now_ms)
         self._stepped_ms = now_ms
+        self._has_news, self._speech.heard_tick = True, False
         self._fold(event, now_ms)
+        if not self._has_news:
+            return []
         self._settle(now_ms)
         self._deadline_ms = None if self._exited else min(self._deadlines(now_ms))
         assert self._deadline_ms is None or self._deadline_ms > now_ms, "the caller would spin"
         out, self._out = self._out, []
         return out
 
+    @property
+    def news(self) -> bool:
+        """Whether the last step may have changed what the deadline, the route and the sentence are;
+        when not, those of the step before may be kept."""
+        return self._has_news
+
     def deadline(self) -> int | None:
         """Return when to step with Wake if nothing happens before; None after Exit."""
         return self._deadline_ms
 
     def _deadlines(self, now_ms: int) -> list[int]:
-        times = [self._next_tick_ms, self._beacons.by_ms, *self._members.deadlines()]
+        times = [self._speech.tick_by_ms, self._beacons.by_ms, *self._members.deadlines()]
         if self._look.goes_on:
             times.append(self._look.deadline())
         sync_ms = self._sync.deadline_ms
@@ -127,7 +134,8 @@ class Node:
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon of another node is worth a step: most are of linked peers."""
-        return beacon.asks or self._members.lacks(beacon)
+        own = (beacon.name, beacon.incarnation) == (self._me, self._incarnation)
+        return not own and (beacon.asks or self._members.lacks(beacon))
 
     @property
     def route(self) -> Route:
@@ -162,10 +170,13 @@ class Node:
                 self._members.beacon(beacon, source, now_ms)
             case ev.LinkBegan(link):
                 self._look.handshake_began(link, now_ms)
+                self._has_news = self._is_due(now_ms)
             case ev.LinkUp(id, name, incarnation, address):
                 self._link_up(Link(id, name, incarnation, address, now_ms, now_ms), now_ms)
             case ev.LinkDown(id, why, name, address):
+                known = self._members.knows(id)
                 self._members.link_down(id, why, name, address, now_ms)
+                self._has_news = known or self._is_due(now_ms)
                 self._connects.ended(id, None, why.value)
             case ev.ApplicationReady():
                 self._own.application_ready()
@@ -206,8 +217,11 @@ class Node:
                 link = self._members.status(id, message, now_ms)
                 waits = self._members.newcomer(id)
                 if link is not None:
-                    self._heard_tick = True
+                    self._speech.heard_tick = True
+                    binding = self._placements.binding
                     self._hear(link, message, now_ms)
+                    repeats = link.repeats and binding == self._placements.binding
+                    self._has_news = not (repeats and self._is_quiet(now_ms))
                 elif waits is not None and message.running is not None:
                     # Whoever has the name, this owner lived: the timeout counts from here (S4).
                     self._own.records.running(
@@ -224,6 +238,16 @@ class Node:
                     if link.status is not None and link.status.running is not None:
                         # It stops, then says so.
                         self._own.records.released(link.status.running, link.incarnation)
+
+    def _is_due(self, now_ms: int) -> bool:
+        """Whether there is something to do whatever the event was."""
+        assert self._deadline_ms is not None
+        return bool(self._out) or self._look.goes_on or now_ms >= self._deadline_ms
+
+    def _is_quiet(self, now_ms: int) -> bool:
+        """Whether a Status that repeats the one before changes nothing (docs/decisions/0015)."""
+        claims = self._lease is not None and self._lease.claim != 0
+        return not (self._is_due(now_ms) or claims) and self._speech.is_quiet(now_ms)
 
     def _hear(self, link: Link, status: Status, now_ms: int) -> None:
         """Take what a peer's Status says of ownerships."""
@@ -253,7 +277,6 @@ class Node:
         if heard and link.status is not None and link.status.running is not None:
             running = link.status.running
             self._own.records.ended(running, link.incarnation, self._stepped_ms)
-        self._greeted.discard(link.id)
         self._differences.forget(link.name)
 
     def _name_taken(self, address: Address) -> None:
@@ -282,7 +305,7 @@ class Node:
         self._decide(now_ms)
         self._command(now_ms)
         stopped = self._own.stop_by_ms is not None and self._own.state is State.STANDBY
-        self._speak(now_ms)
+        self._speech.speak(now_ms)
         if stopped:
             self._exit(0, "stopped")
 
@@ -311,7 +334,7 @@ class Node:
             self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms,
             self._placements.free_ms, self._look.goes_on, self._sync.synced, own.able,
             own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
-            self._ready_sent_ms, tuple(own.records), *self._members.views(), own.asked_tick,
+            self._speech.ready_sent_ms, tuple(own.records), *self._members.views(), own.asked_tick,
             own.asked_by_ms, own.wants, own.on_standby, own.placed_tick, self._placements.binding,
             own.lapsed,
         )  # fmt: skip
@@ -321,68 +344,6 @@ class Node:
     def _look_around(self, now_ms: int) -> None:
         self._look.begin(now_ms)
         self._emit(Announce(asks=True))
-
-    def _speak(self, now_ms: int) -> None:
-        """Send our Status to every peer when it changed and with each tick; and on a new link."""
-        own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
-        if own.running is not None:
-            own.records.runs_here(own.running, self._incarnation, tick, now_ms)
-        hears = tuple(self._members.hears(now_ms))
-        state = self._state(bool(hears))
-        claim = 0 if self._lease is None else self._lease.claim
-        backing = None if self._lease is None else self._lease.backing
-        # Ages and ticks are no news: the last field of a Heard is an age, and of a Backing a tick.
-        said = (
-            state, own.records.ends(), [h[:-1] for h in hears], claim, backing and backing[:-1],
-            own.wants, own.on_standby, own.placed_tick, own.anew,
-        )  # fmt: skip
-        # A tick goes out together with what woke this node, up to half a tick early, so that all
-        # nodes come to tick at one time, and each to wake up once for all (docs/decisions/0007).
-        early_ms = self._settings.node.tick_ms // 2 if self._heard_tick else 0
-        self._heard_tick = False
-        due = now_ms >= self._next_tick_ms - early_ms
-        news = due or said != self._said
-        to = [k for k in links if news or k.id not in self._greeted]
-        if not news and not to:
-            return
-        if due:
-            self._next_tick_ms = now_ms + self._settings.node.tick_ms
-        self._said = said
-        self._greeted = {k.id for k in links}
-        self._members.tick = tick
-        if self._lease is not None:
-            self._lease.sent(tick, now_ms)
-        if own.ready is not None:
-            self._ready_sent_ms[tick] = now_ms
-        elif own.starting is None and not claim:
-            self._ready_sent_ms.clear()  # who reads this takes it for a decline: so it is one
-        for sent, at_ms in list(self._ready_sent_ms.items()):
-            if now_ms - at_ms >= self._settings.tick_time_ms:
-                del self._ready_sent_ms[sent]
-        placed = Placed(own.placed_tick, now_ms - own.placed_ms) if own.placed_tick else None
-        anew = own.anew if own.ready is not None else 0
-        rest = (*state, own.records.signs(now_ms), hears, claim, backing)
-        rest = (*rest, own.wants, own.on_standby, placed, anew)
-        for link in to:
-            self._emit(Send(link.id, Status._make((tick, link.echo, *rest))))
-
-    def _state(self, owned: bool) -> tuple[object, ...]:
-        """Return the fields of our Status from `digest` to `naming`."""
-        own = self._own
-        listed = self._members.listed(self._me)
-        return (
-            self._settings.digest,
-            snapshots.phase(own, self._sync, owned),
-            listed,
-            self._sync.synced and listed,
-            own.able and listed and not own.on_standby,
-            own.stop_by_ms is not None,
-            own.highest,
-            own.running,
-            own.starting,
-            own.ready,
-            own.naming,
-        )
 
     def _exit(self, code: int, sentence: str) -> None:
         self._commands.give_up(sentence)

@@ -281,7 +281,7 @@ class Cluster:
         if host.stepping:
             return
         host.stepping = True
-        node, hooks = host.node, self._hooks
+        node, hooks, news = host.node, self._hooks, False
         assert node is not None
         while host.events and host.node is node:
             event = host.events.popleft()
@@ -292,8 +292,10 @@ class Cluster:
                 for acts in hooks["acts"]:
                     acts(host, action)
                 self._act(host, action)
+            news |= node.news
         host.stepping = False
-        host.stepped()
+        if news:
+            host.stepped()
         for stepped in hooks["stepped"]:
             stepped(host)
         self._arm(host)

@@ -24,8 +24,11 @@ TOP = TICKS // 2  # and this much above: its newest
 TIMES = NOW_MS // 2  # what is above is a time
 OLD_MS = 4_000  # no wait of the walked clusters is longer: of what is older only the order counts
 
-# What sets the rhythm of dials and answers, and nothing else: always as at the first.
-RHYTHM = {"_seed": 1, "turn": 0, "_answers": (0, 0), "_sweep_ms": 0}
+# What sets the rhythm of dials and answers, or is reckoned anew: always as at the first.
+RHYTHM = {
+    "_seed": 1, "turn": 0, "_answers": (0, 0), "_sweep_ms": 0,
+    "_changed": True, "_due_ms": None, "_has_news": True, "heard_tick": False, "repeats": False,
+}  # fmt: skip
 AGES = {"age_ms", "uptime_ms"}
 LEAVES = {type(None), bool, str, bytes, float, FunctionType, NodeName, Address, Epoch}
 

@@ -1,7 +1,7 @@
 """When a node's own beacon is due."""
 
 from chucky.core.beacons import CALLERS, Beacons
-from chucky.core.contacts import REDIAL_MS
+from chucky.core.contact import REDIAL_MS
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings

@@ -2,16 +2,14 @@
 
 import pytest
 
+from chucky.core.contact import LEASH_MS, MAX_ADDRESSES, REDIAL_MS
 from chucky.core.contacts import (
     BACKOFF_LIMIT_MS,
-    LEASH_MS,
-    MAX_ADDRESSES,
     MAX_ASIDE,
     MAX_TOLD,
     MAX_UNPROVEN,
     MAX_UNPROVEN_DIALS,
     NOBODY_THERE_MS,
-    REDIAL_MS,
     UNLISTED_MS,
     UNPROVEN_MS,
     Contacts,

@@ -1,0 +1,104 @@
+"""One node to dial: its addresses, which of them comes next, and the dials under way."""
+
+from dataclasses import dataclass, field
+
+from chucky.names import Address, NodeName
+
+REDIAL_MS = 250  # with ± 20 %, so that two nodes do not go on dialling each other in step
+# A dial at an address that only a hint gives holds up another one for no longer than this: a
+# stranger that lets in and says nothing would keep the node itself from being dialled for a tick
+# time. A handshake takes some ms. Where it takes longer it goes on beside the next dial; in a crowd
+# of unproven contacts it ends, for want of places, and gets twice as long each time.
+LEASH_MS = 100
+MAX_ADDRESSES = 4  # of one node: two address families on two networks
+
+
+@dataclass(slots=True)
+class Contact:
+    """A node, or a configured address whose node is not known yet."""
+
+    name: NodeName | None
+    listed: bool
+    seen_ms: int
+    addresses: list[Address] = field(default_factory=list)
+    trusted: set[Address] = field(default_factory=set)  # of these: by a link or a member's word
+    proven: bool = False  # a handshake with it succeeded, or a member told us of it
+    configured: bool = False
+    dial: int | None = None  # the link id of the attempt that the next one waits for
+    dial_address: Address | None = None
+    aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
+    began_ms: int = 0
+    best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
+    next_ms: int = 0
+    urged_ms: int = -REDIAL_MS  # the last dial that was due at once since a link was lost
+    backoff_ms: int = 0
+    refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
+    turn: int = 0
+    given_up: int = 0  # dials, since it was last linked
+
+    @property
+    def unproven(self) -> bool:
+        """Whether only a beacon speaks for it."""
+        return not self.proven and not self.configured
+
+    @property
+    def free(self) -> list[Address]:
+        """The addresses that are not being dialled aside."""
+        if not self.aside:
+            return self.addresses
+        return [a for a in self.addresses if a not in self.aside.values()]
+
+    def next_address(self) -> Address:
+        """Return where to dial now: the best known address each second time; of the others one that
+        a link or a member told each second time, however many hints there are."""
+        best, *rest = self.free
+        self.turn += 1
+        if self.turn % 2 or not rest:
+            return best
+        turn = self.turn // 2
+        told = [a for a in rest if a in self.trusted]
+        if 0 < len(told) < len(rest):
+            rest = told if turn % 2 else [a for a in rest if a not in self.trusted]
+            turn //= 2
+        return rest[turn % len(rest)]
+
+    @property
+    def leash_ms(self) -> int | None:
+        """How long the dial may hold up others; None when it may as long as it likes."""
+        if self.dial is None or self.configured or self.name is None:
+            return None
+        if self.proven:
+            good = self.dial_address in (*self.addresses[:1], *self.trusted)
+            return None if good else LEASH_MS
+        return LEASH_MS << min(self.given_up, 3)
+
+    def note(self, address: Address | None, refused: bool) -> None:
+        """Remember whether the last dial at an address was refused."""
+        self.refused.intersection_update(self.addresses)
+        if refused and address in self.addresses:
+            self.refused.add(address)
+        else:
+            self.refused -= {address}
+
+    def trust(self, address: Address, first: bool) -> None:
+        """Add an address that is no hint; `first` when it is the best."""
+        self.trusted.add(address)
+        self.learn(address, first)
+        self.trusted.intersection_update(self.addresses)
+
+    def learn(self, address: Address, first: bool = False) -> None:
+        """Add an address; `first` when it is the best."""
+        if address in self.addresses:
+            if not first:
+                return
+            self.addresses.remove(address)
+        elif not first:
+            # A host has one node of a name: its new port goes to the place of the former one.
+            for at, other in enumerate(self.addresses):
+                if other.host == address.host and (at or not self.proven):
+                    self.addresses[at] = address
+                    return
+        self.addresses.insert(0 if first else len(self.addresses), address)
+        if len(self.addresses) > MAX_ADDRESSES:
+            hints = [a for a in self.addresses[1:] if a not in self.trusted]  # the oldest first
+            self.addresses.remove(hints[0] if hints else self.addresses[-1 if first else 1])

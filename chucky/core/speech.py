@@ -1,0 +1,107 @@
+"""What this node says of the ownership: its Status, to whom and when (design rule 2).
+
+It goes to every peer with each tick and when there is news in it, and to a new link at once.
+"""
+
+from collections.abc import Callable
+
+from chucky.core import snapshot as snapshots
+from chucky.core.actions import Action, Send
+from chucky.core.lease import Lease
+from chucky.core.membership import Membership
+from chucky.core.ownership import Ownership
+from chucky.core.startup import Sync
+from chucky.messages import Holds, Placed, Status
+
+
+class Speech:
+    """All that one node says; `emit` takes the actions."""
+
+    def __init__(
+        self,
+        own: Ownership,
+        members: Membership,
+        lease: Lease | None,
+        sync: Sync,
+        emit: Callable[[Action], None],
+        now_ms: int,
+    ) -> None:
+        self.tick_by_ms = now_ms + members.settings.node.tick_ms
+        self.heard_tick = False  # a peer's Status came in this step
+        self.ready_sent_ms: dict[int, int] = {}  # when each of our ticks that said `ready` was sent
+        self._own = own
+        self._members = members
+        self._lease = lease
+        self._sync = sync
+        self._emit = emit
+        self._rests = False  # whether the application does, as of the last `speak`
+        self._news: object = None  # of what was said last
+        self._ends: object = None  # of the ownerships in it
+        self._greeted: set[int] = set()  # links that have had a Status
+
+    @property
+    def _early_ms(self) -> int:
+        # A tick goes out together with what woke this node, up to half a tick early, so that all
+        # nodes come to tick at one time, and each to wake up once for all (docs/decisions/0007).
+        return self._members.settings.node.tick_ms // 2 if self.heard_tick else 0
+
+    def is_quiet(self, now_ms: int) -> bool:
+        """Return whether there is an owner, no move is under way and nothing is to be said, as of
+        the last `speak` and since: whether all that grew older is ages and ticks."""
+        early = now_ms >= self.tick_by_ms - self._early_ms
+        return self._rests and not early and self._ends == self._own.records.ends()
+
+    def speak(self, now_ms: int) -> None:
+        """Send what is due."""
+        own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
+        if own.running is not None:
+            own.records.runs_here(own.running, own.incarnation, tick, now_ms)
+        status = self._status(tick, now_ms)
+        self._rests = self._sync.synced and _rests(status)
+        due = now_ms >= self.tick_by_ms - self._early_ms
+        news = due or status.news != self._news
+        to = [k for k in links if news or k.id not in self._greeted]
+        if not news and not to:
+            return
+        if due:
+            self.tick_by_ms = now_ms + self._members.settings.node.tick_ms
+        self._news, self._ends = status.news, own.records.ends()
+        self._greeted = {k.id for k in links}
+        self._members.tick = tick
+        if self._lease is not None:
+            self._lease.sent(tick, now_ms)
+        self._note_ready(status, now_ms)
+        for link in to:
+            self._emit(Send(link.id, Status._make((tick, link.echo, *status[2:]))))
+
+    def _note_ready(self, status: Status, now_ms: int) -> None:
+        if status.ready is not None:
+            self.ready_sent_ms[status.tick] = now_ms
+        elif status.starting is None and not status.claim:
+            self.ready_sent_ms.clear()  # who reads this takes it for a decline: so it is one
+        for sent, at_ms in list(self.ready_sent_ms.items()):
+            if now_ms - at_ms >= self._members.settings.tick_time_ms:
+                del self.ready_sent_ms[sent]
+
+    def _status(self, tick: int, now_ms: int) -> Status:
+        """Return our Status, but for the echo, which each peer has its own of."""
+        own, lease, settings = self._own, self._lease, self._members.settings
+        listed = self._members.listed(own.me)
+        hears = tuple(self._members.hears(now_ms))
+        # In the order of its fields: by name they would take three times as long.
+        return Status(
+            tick, 0, settings.digest, snapshots.phase(own, self._sync, bool(hears)), listed,
+            self._sync.synced and listed, own.able and listed and not own.on_standby,
+            own.stop_by_ms is not None, own.highest, own.running, own.starting, own.ready,
+            own.naming, own.records.signs(now_ms), hears, lease.claim if lease else 0,
+            lease.backing if lease else None, own.wants, own.on_standby,
+            Placed(own.placed_tick, now_ms - own.placed_ms) if own.placed_tick else None,
+            own.anew if own.ready is not None else 0,
+        )  # fmt: skip
+
+
+def _rests(status: Status) -> bool:
+    """Whether the application has an owner and is not on its way, as far as its sender knows."""
+    moves = status.stopping or status.starting is not None or status.naming is not None
+    heard = any(h.holds is Holds.RUNNING for h in status.hears)
+    return not moves and (status.running is not None or heard)

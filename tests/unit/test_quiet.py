@@ -1,0 +1,96 @@
+"""A Status that says nothing new while all is well is worth no look at the peers: what is spared
+changes nothing, and what is not spared would."""
+
+import pytest
+
+from chucky.core import events as ev
+from chucky.core.actions import Action, Announce, Prepare, Report
+from chucky.core.node import Node
+from chucky.messages import Epoch, Placed, Status
+from chucky.names import Address, NodePattern
+from chucky.priority import PriorityList
+from chucky.settings import Distributed, Settings
+from tests.sim import cluster as simulated
+from tests.sim import run
+from tests.unit.cluster import Cluster, name
+
+SEEDS = 12
+NODES = PriorityList(((NodePattern("a"),), (NodePattern("b"),)))
+
+
+class Careful(Node):
+    """A node that settles after a Status that says nothing new as after any other."""
+
+    spared = 0  # such Statuses of all of these
+    kept: object = None  # what it believed after its last step with news
+
+    def step(self, event: ev.Event, now_ms: int) -> list[Action]:
+        """As of any node."""
+        actions = super().step(event, now_ms)
+        if self.news:
+            self.kept = self.believes()
+        return actions
+
+    def _is_quiet(self, now_ms: int) -> bool:
+        quiet = super()._is_quiet(now_ms)
+        if quiet:
+            Careful.spared += 1
+            self._settle(now_ms)
+            # A beacon goes out with any step from some time on, and with the next as well.
+            assert [a for a in self._out if not isinstance(a, Announce)] == []
+            assert self.believes() == self.kept
+            deadline_ms = self.deadline()
+            assert deadline_ms is not None and deadline_ms <= min(self._deadlines(now_ms))
+        return quiet
+
+    def believes(self) -> object:
+        """All that others see of it, but for times that wander with the clock."""
+        own, lease = self._own, self._lease
+        held = (own.state, own.running, own.ready, own.able, own.hold.why, own.hold.vacancy)
+        owner, epoch, serve_until_ms, relay, highest = self.route
+        serves = serve_until_ms is not None if lease is None else serve_until_ms
+        backs = lease and (lease.claim, lease.backing and lease.backing[:-1])
+        knows = (self.sentence, self._members.tick, own.records.ends())
+        return held, owner, epoch, serves, relay, highest, backs, knows
+
+
+def test_a_status_that_repeats_another_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "Node", Careful)
+    for seed in range(SEEDS):
+        run.live(seed)
+    assert Careful.spared > 500 * SEEDS
+
+
+def test_a_placement_that_binds_no_more_is_news() -> None:
+    told = Settings(Distributed(nodes=NODES))
+    epoch, made_ms = Epoch(1, name("b")), 990
+    node = Node(told, name("a"), 20, 1000)
+
+    def says(tick: int, age_ms: int) -> ev.MessageReceived:
+        said = Status(tick, 0, told.digest, "owner", True, True, True, highest=epoch)
+        return ev.MessageReceived(-1, said._replace(running=epoch, placed=Placed(5, age_ms)))
+
+    node.step(ev.ApplicationReady(), 1000)
+    node.step(ev.LinkUp(-1, name("b"), 10, Address("10.0.0.1", 4041)), 1001)
+    node.step(says(1, 0), 1002)
+    while (now_ms := node.deadline()) is not None and now_ms < 1300:
+        node.step(ev.Wake(), now_ms)
+    assert not any(isinstance(a, Prepare) for a in node.step(says(2, 0), 1310)) and not node.news
+    # That one came late: the placement was made before this node was there.
+    assert any(isinstance(a, Prepare) for a in node.step(says(3, 1330 - made_ms), 1330))
+
+
+def test_a_connection_that_comes_to_nothing_is_no_news_but_for_its_cookie() -> None:
+    cluster = Cluster(Settings(Distributed(nodes=NODES)))
+    cluster.start("a", "b")
+    cluster.run(1000)
+    node, now_ms, at = cluster.hosts["a"].node, cluster.now_ms, Address("10.0.0.99", 4041)
+    assert node is not None
+    for event, reports in (
+        (ev.LinkBegan(-99), 0),
+        (ev.LinkDown(-99, ev.Ended.CLOSED, None, at), 0),
+        (ev.LinkDown(-99, ev.Ended.COOKIE, name("z"), at), 1),
+    ):
+        actions = node.step(event, now_ms)
+        assert node.news == (len(actions) > 0)
+        assert sum(isinstance(action, Report) for action in actions) == reports
