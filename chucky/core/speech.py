@@ -11,7 +11,8 @@ from chucky.core.lease import Lease
 from chucky.core.membership import Membership
 from chucky.core.ownership import Ownership
 from chucky.core.startup import Sync
-from chucky.messages import Holds, Placed, Status
+from chucky.core.view import rests
+from chucky.messages import Placed, Status
 
 
 class Speech:
@@ -57,7 +58,7 @@ class Speech:
         if own.running is not None:
             own.records.runs_here(own.running, own.incarnation, tick, now_ms)
         status = self._status(tick, now_ms)
-        self._rests = self._sync.synced and _rests(status)
+        self._rests = self._sync.synced and rests(status)
         due = now_ms >= self.tick_by_ms - self._early_ms
         news = due or status.news != self._news
         to = [k for k in links if news or k.id not in self._greeted]
@@ -98,10 +99,3 @@ class Speech:
             Placed(own.placed_tick, now_ms - own.placed_ms) if own.placed_tick else None,
             own.anew if own.ready is not None else 0,
         )  # fmt: skip
-
-
-def _rests(status: Status) -> bool:
-    """Whether the application has an owner and is not on its way, as far as its sender knows."""
-    moves = status.stopping or status.starting is not None or status.naming is not None
-    heard = any(h.holds is Holds.RUNNING for h in status.hears)
-    return not moves and (status.running is not None or heard)

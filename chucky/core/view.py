@@ -164,3 +164,10 @@ def held(status: Status) -> tuple[Holds, Epoch] | None:
     if status.naming is not None:
         return Holds.NAMING, status.naming.epoch
     return None
+
+
+def rests(status: Status) -> bool:
+    """Return whether the sender of a Status owns the application or hears who does, and has itself
+    no part in a move of it."""
+    owned = status.running is not None or any(h.holds is Holds.RUNNING for h in status.hears)
+    return owned and status.starting is None and status.naming is None

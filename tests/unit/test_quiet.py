@@ -6,7 +6,8 @@ import pytest
 from chucky.core import events as ev
 from chucky.core.actions import Action, Announce, Prepare, Report
 from chucky.core.node import Node
-from chucky.messages import Epoch, Placed, Status
+from chucky.core.view import rests
+from chucky.messages import Epoch, Heard, Holds, Naming, Placed, Status
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
@@ -94,3 +95,12 @@ def test_a_connection_that_comes_to_nothing_is_no_news_but_for_its_cookie() -> N
         actions = node.step(event, now_ms)
         assert node.news == (len(actions) > 0)
         assert sum(isinstance(action, Report) for action in actions) == reports
+
+
+def test_who_names_or_starts_does_not_rest() -> None:
+    one, other = Epoch(1, name("b")), Epoch(2, name("a"))
+    heard = Status(1, 0, b"", "", hears=(Heard(one, 10, Holds.RUNNING, b"", 0),))
+    assert rests(heard) and rests(Status(1, 0, b"", "", running=one))
+    assert not rests(heard._replace(starting=other))
+    assert not rests(heard._replace(naming=Naming(other, name("b"), 10, 1)))
+    assert not rests(Status(1, 0, b"", "", hears=(Heard(one, 10, Holds.STARTING, b"", 0),)))
