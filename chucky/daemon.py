@@ -337,7 +337,7 @@ class Daemon:
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Answer one request on the control socket, as of now."""
-        self._step(ev.Wake())
+        self._step(ev.Wake(busy=True))
         match request:
             case {"command": "status"}:
                 yield report.status(self._node.snapshot(), self._settings, self._since[1])

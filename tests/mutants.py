@@ -382,6 +382,11 @@ MUTANTS = (
         "for link in to:", "for link in links:"),
     one("L5", "who has a new link waits for the tick", "speech",
         "[k for k in links if news or k.id not in self._greeted]", "list(links) if news else []"),
+    one("0017", "silence is judged where words wait to be read", "node",
+        "if not busy:", "if True:"),
+    one("0017", "whoever has something to hear judges silence", "node",
+        "    def _settle(self, now_ms: int) -> None:\n",
+        "    def _settle(self, now_ms: int) -> None:\n        self._members.end_silent(now_ms)\n"),
     # 0015: what repeats the Status before is worth no look at the peers.
     one("0015", "any Status is passed over while all is well", "node",
         "not (repeats and self._is_quiet(now_ms))", "not self._is_quiet(now_ms)"),

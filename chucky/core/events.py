@@ -135,7 +135,9 @@ class ShutdownRequested:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Nothing happened but time."""
+    """Nothing happened but time. All that had come by then was stepped before, unless `busy`."""
+
+    busy: bool = False
 
 
 Event = (

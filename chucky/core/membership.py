@@ -331,9 +331,9 @@ class Membership:
         for link in self._all():
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
-    def settle(self, now_ms: int) -> bool:
-        """Do what is due: end silent links, dial, say hello to those who have not heard it. Return
-        whether a link, a Hello, our addresses or our settings are new."""
+    def end_silent(self, now_ms: int) -> None:
+        """End the links that were silent for the tick time. Only where nothing waits to be read: on
+        a busy machine the words of a peer may, behind those of others."""
         silent_ms = now_ms - self.settings.tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for waiting in (self._newcomers, self._namesakes):
@@ -343,6 +343,10 @@ class Membership:
         for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
+
+    def settle(self, now_ms: int) -> bool:
+        """Do what is due: dial, say hello to those who have not heard it. Return whether a link, a
+        Hello, our addresses or our settings are new."""
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
         if self.contacts.is_due(now_ms):
@@ -370,10 +374,10 @@ class Membership:
         self.emit(Dial(id, address))
         return id
 
-    def deadlines(self) -> list[int]:
-        """Return each time at which settle has something to do."""
+    def deadlines(self, now_ms: int) -> list[int]:
+        """Return each time at which `end_silent` or `settle` has something to do."""
         tick_time_ms = self.settings.tick_time_ms
-        times = [link.alive_ms + tick_time_ms for link in self._all()]
+        times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
             if due_ms is not None:
                 times.append(due_ms)

@@ -116,7 +116,7 @@ class Node:
         return self._deadline_ms
 
     def _deadlines(self, now_ms: int) -> list[int]:
-        times = [self._speech.tick_by_ms, self._beacons.by_ms, *self._members.deadlines()]
+        times = [self._speech.tick_by_ms, self._beacons.by_ms, *self._members.deadlines(now_ms)]
         if self._look.goes_on:
             times.append(self._look.deadline())
         sync_ms = self._sync.deadline_ms
@@ -162,12 +162,14 @@ class Node:
 
     def _fold(self, event: ev.Event, now_ms: int) -> None:
         match event:
-            case ev.Wake():
-                pass
+            case ev.Wake(busy):
+                if not busy:
+                    self._members.end_silent(now_ms)
             case ev.MessageReceived(link, message):
                 self._message(link, message, now_ms)
             case ev.BeaconHeard(beacon, source):
                 self._members.beacon(beacon, source, now_ms)
+                self._has_news = self._is_due(now_ms) or self._members.contacts.is_due(now_ms)
             case ev.LinkBegan(link):
                 self._look.handshake_began(link, now_ms)
                 self._has_news = self._is_due(now_ms)

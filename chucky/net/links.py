@@ -234,8 +234,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._dialled:
             self._address = tcp.address_of(transport.get_extra_info("peername"))
         self._link = self._links.opened(self, self._link, self._address.host)
-        timeout = self._links.handshake_timeout_ms / 1000
-        self._timer = self._loop.call_later(timeout, self.end, "unreached")
+        self._timer = self._wait()
         if self._links.stopped:  # accepted in the very turn of the stop
             self._links.close(self._link)
         elif isinstance(self._handshake, Initiator):
@@ -263,8 +262,12 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _shake_hands(self, data: bytes) -> bytes:
         """Return what came for the link, when that is up now."""
-        self._transport.write(self._handshake.receive(data))
+        answer = self._handshake.receive(data)
+        self._transport.write(answer)
         peer = self._handshake.peer
+        if answer:
+            self._timer.cancel()
+            self._timer = self._wait()
         if not self._handshake.done or peer is None:
             return b""
         self._timer.cancel()
@@ -274,6 +277,11 @@ class _Connection(asyncio.BufferedProtocol):
         self._links.handler.link_up(self._link, peer, incarnation, self._address)
         return rest
 
+    def _wait(self) -> asyncio.TimerHandle:
+        """Wait for the peer's next word: on a busy machine each takes a turn of a slow loop."""
+        timeout = self._links.handshake_timeout_ms / 1000
+        return self._loop.call_later(timeout, self.end, "unreached")
+
     def _refused(self, refusal: HandshakeRefused) -> None:
         self._transport.write(self._handshake.farewell)
         if refusal.reason == "version":
@@ -282,12 +290,25 @@ class _Connection(asyncio.BufferedProtocol):
         self.finish()
 
     def _read(self, data: bytes, opener: Opener) -> None:
+        status = b""  # the newest of a row of them: it says all that those before it said
         for sealed in self._reader.feed(data):
-            if self._ending:  # closed by the handler of the message before
-                return
-            message = codec.decode(opener.open(sealed))
-            if message is not None:
-                self._links.handler.link_message(self._link, message)
+            opened = opener.open(sealed)
+            if opened.startswith(codec.STATUS):
+                status = opened
+                continue
+            if status:
+                self._take(status)
+                status = b""
+            self._take(opened)
+        if status:
+            self._take(status)
+
+    def _take(self, opened: bytes) -> None:
+        if self._ending:  # closed by the handler of the message before
+            return
+        message = codec.decode(opened)
+        if message is not None:
+            self._links.handler.link_message(self._link, message)
 
     def send(self, message: Message) -> None:
         """Send, if it is up."""

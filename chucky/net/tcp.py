@@ -5,7 +5,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from chucky.names import Address
@@ -49,12 +49,14 @@ class Dialer:
                 sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 _prompt(sock)
                 sock.setblocking(False)
-                async with asyncio.timeout(self._connect_timeout_ms / 1000):
-                    await asyncio.get_running_loop().sock_connect(sock, sockaddr)
-                peer = address_of(sock.getpeername())  # raises when it was reset since
+                # A loop that was late itself finds the time up and the connection made.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._connect_timeout_ms / 1000):
+                        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+                peer = address_of(sock.getpeername())  # raises when there is none (any more)
             except ConnectionRefusedError:
                 return "refused"
-            except OSError:  # TimeoutError is one
+            except OSError:
                 return "unreached"
             undo.pop_all()
             return sock, peer

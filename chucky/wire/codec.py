@@ -380,6 +380,7 @@ _TAGS: dict[type[Any], int] = {
 }  # fmt: skip
 _WRITERS = {kind: (bytes((tag,)), Body(kind).encode) for kind, tag in _TAGS.items()}
 _READERS = {tag: Body(kind).decode for kind, tag in _TAGS.items()}
+STATUS = bytes((_TAGS[Status],))  # what each Status begins with
 
 
 def encode(message: Message) -> bytes:

@@ -22,7 +22,7 @@ from chucky.names import NodeName
 from chucky.settings import Settings
 from tests.sim.clock import MS, Time
 from tests.sim.host import Host
-from tests.sim.links import End, Links
+from tests.sim.links import End, Links, as_one
 from tests.sim.network import Lan
 
 ADDRESSES_US = 100 * MS  # what the daemon takes to learn its addresses: it imports pyroute2
@@ -329,15 +329,12 @@ class Cluster:
         streams: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
         for source, what, args in backlog:
             streams.setdefault(id(source) if source else 0, []).append((what, args))
-        waiting = list(streams.values())
+        waiting = [as_one(s) if self.rng.random() < 0.5 else s for s in streams.values()]
         for items in waiting:
             items.reverse()
         if host.overdue:
-            wake: tuple[Callable[..., None], tuple[Any, ...]] = (self.step, (host, ev.Wake()))
-            if self.rng.random() < 0.5:
-                waiting.append([wake])
-            else:
-                waiting.insert(0, [wake])
+            at = len(waiting) if self.rng.random() < 0.5 else 0
+            waiting.insert(at, [(self.step, (host, ev.Wake()))])
             host.overdue = False
         node = host.node
         while waiting and host.node is node and node is not None:

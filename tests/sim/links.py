@@ -53,7 +53,7 @@ class End:
 
     __slots__ = (
         "host", "incarnation", "link", "at", "peer", "path", "queue", "last_us", "stalled_us",
-        "address", "claimed", "expected",
+        "address", "claimed", "expected", "late_us",
     )  # fmt: skip
 
     def __init__(self, host: "Host", link: int, address: Address, path: Path) -> None:
@@ -69,6 +69,7 @@ class End:
         self.address = address
         self.claimed: NodeName | None = None
         self.expected: NodeName | None = None
+        self.late_us = 0  # when the handshake's next word must have come
 
 
 class Links:
@@ -262,12 +263,12 @@ class Links:
         self.time.after(wait_us + self.lan.delay_us(end.path), self._fails, end, why)
 
     def _limit_handshake(self, end: End) -> None:
-        limit_us = end.host.settings.tick_time_ms * MS
-        self.time.after(limit_us, self._handshake_late, end)
+        end.late_us = self.time.now_us + end.host.settings.tick_time_ms * MS
+        self.time.at(end.late_us, self._handshake_late, end)
 
     def _handshake_late(self, end: End) -> None:
         if end.at is At.HANDSHAKE and end.host.node is not None:
-            if end.host.incarnation == end.incarnation:
+            if end.host.incarnation == end.incarnation and self.time.now_us >= end.late_us:
                 end.host.input(end, self._gives_up, end)
 
     def _gives_up(self, end: End) -> None:
@@ -283,7 +284,6 @@ class Links:
             end.link = end.host.last_accepted
             end.host.ends[end.link] = end
             end.claimed = peer.host.name
-            self._limit_handshake(end)
             self.tell(end.host, LinkBegan(end.link))
             self._reply(end, Seg.CHALLENGE)
         elif seg is Seg.CHALLENGE:
@@ -306,6 +306,7 @@ class Links:
 
     def _reply(self, end: End, seg: Seg) -> None:
         if end.at is At.HANDSHAKE:  # not closed by the node meanwhile
+            self._limit_handshake(end)
             self.put(end, seg)
 
     def _up(self, end: End, peer: End) -> None:
@@ -366,3 +367,19 @@ class Links:
             end.at = At.GONE
             end.queue.clear()
         host.ends.clear()
+
+
+def as_one(stream: list[tuple[Any, tuple[Any, ...]]]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Return what is left of a stream that waits when net/links.py reads all of it in one turn: of
+    Statuses in a row the last."""
+    left: list[tuple[Any, tuple[Any, ...]]] = []
+    for one in stream:
+        if left and _is_status(left[-1]) and _is_status(one):
+            left.pop()
+        left.append(one)
+    return left
+
+
+def _is_status(one: tuple[Any, tuple[Any, ...]]) -> bool:
+    data = one[1][-1]
+    return isinstance(data, bytes) and data.startswith(codec.STATUS)

@@ -16,7 +16,7 @@ from chucky.net import links as links_module
 from chucky.net import tcp
 from chucky.net.links import MAX_HANDSHAKES, MAX_HANDSHAKES_PER_SOURCE, Links
 from chucky.wire.framing import frame
-from chucky.wire.handshake import Initiator
+from chucky.wire.handshake import Acceptor, Initiator
 
 A, B = NodeName("a", "manticore"), NodeName("b", "manticore")
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -280,6 +280,30 @@ def test_refused_and_unreached() -> None:
     run(scenario)
 
 
+def test_a_node_that_stood_still_itself_does_not_give_up_a_dial_that_was_answered() -> None:
+    async def scenario() -> None:
+        a, loop = Node(A), asyncio.get_running_loop()
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen(0)
+            at = Address(*server.getsockname())
+            with connect(at):  # that fills the backlog: the dial's SYN is dropped
+                a.dial(1, at)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                began = loop.time()
+                server.accept()[0].close()
+                dialled, _ = server.accept()  # once it was sent again; the loop stands meanwhile
+                assert loop.time() - began > 0.25
+        dialled.setblocking(False)
+        assert await asyncio.wait_for(loop.sock_recv(dialled, 1024), 30)
+        dialled.close()
+        await a.until("down")
+        await a.links.stop()
+
+    run(scenario)
+
+
 def test_a_host_name_is_resolved() -> None:
     async def scenario() -> None:
         async with node(A) as a, node(B) as b:
@@ -422,6 +446,42 @@ def test_messages_that_come_with_the_last_handshake_bytes() -> None:
                 await b.until("down")
             assert [what[0] for what in b.told] == ["began", "up", "down"]
             assert b.of("down")[0][1] == "protocol"
+
+    run(scenario)
+
+
+def test_of_statuses_that_wait_in_a_row_the_last_is_taken() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            one, two, three, four = (STATUS._replace(tick=tick) for tick in range(1, 5))
+            for message in (one, two, Ask(1, 2, 3), three, four, Ask(2, 2, 3)):
+                a.send(1, message)
+            await b.until("message", 4)
+            wants = [two, Ask(1, 2, 3), four, Ask(2, 2, 3)]
+            assert b.of("message") == [(-1, message) for message in wants]
+            a.send(1, one)
+            assert await b.until("message", 5) == (-1, one)
+
+    run(scenario)
+
+
+def test_each_word_of_a_handshake_has_its_own_time() -> None:
+    async def scenario() -> None:
+        a, loop, there = Node(A), asyncio.get_running_loop(), Acceptor((B, 7), KEY, bytes(16))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            a.dial(1, Address(*server.getsockname()))
+            sock, _ = await loop.sock_accept(server)
+            limits_s = []
+            while not there.done:
+                answer = there.receive(await loop.sock_recv(sock, 1024))
+                limits_s += [connection._timer.when() for connection in a.links._open]
+                await loop.sock_sendall(sock, answer)
+            assert limits_s == sorted(set(limits_s)) and len(limits_s) == 2
+            await a.until("up")
+            sock.close()
+        await a.until("down")
+        await a.links.stop()
 
     run(scenario)
 

@@ -45,6 +45,10 @@ class End:
     def up(self, id: int, peer: NodeName, incarnation: int = 10, now_ms: int = 0) -> None:
         self.members.link_up(Link(id, peer, incarnation, at(peer), now_ms, now_ms), now_ms)
 
+    def wake(self, now_ms: int) -> None:
+        self.members.end_silent(now_ms)
+        self.members.settle(now_ms)
+
     @property
     def closed(self) -> list[int]:
         return [a.link for a in self.out if isinstance(a, ac.Close)]
@@ -183,9 +187,7 @@ def test_a_second_of_one_name_replaces_a_silent_first() -> None:
     b = End(B)
     b.up(-1, A, incarnation=10)
     b.up(-2, A, incarnation=11, now_ms=500)
-    b.members.settle(
-        TICK_TIME_MS,
-    )
+    b.wake(TICK_TIME_MS)
     assert b.in_use(A) == -2 and b.closed == [-1] and b.ended == [(-1, False)] and not b.told
 
 
@@ -201,9 +203,9 @@ def test_a_silent_newcomer_does_not_replace_a_silent_first() -> None:
     b = End(B)
     b.up(-1, A, incarnation=10)
     b.up(-2, A, incarnation=11)
-    b.members.settle(TICK_TIME_MS)
+    b.wake(TICK_TIME_MS)
     assert b.in_use(A) is None and sorted(b.closed) == [-2, -1]
-    assert all(deadline > TICK_TIME_MS for deadline in b.members.deadlines())
+    assert all(deadline > TICK_TIME_MS for deadline in b.members.deadlines(TICK_TIME_MS))
 
 
 def test_a_third_of_one_name_refuses_the_second() -> None:
@@ -252,9 +254,9 @@ def test_of_two_of_one_name_started_at_once_the_lower_incarnation_stays() -> Non
 def test_one_of_our_name_that_says_nothing_is_closed() -> None:
     a = End(A, incarnation=99)
     a.up(-1, A, incarnation=1)
-    assert min(a.members.deadlines()) == TICK_TIME_MS
-    a.members.settle(TICK_TIME_MS)
-    assert a.closed == [-1] and a.taken == [] and a.members.deadlines() == []
+    assert min(a.members.deadlines(0)) == TICK_TIME_MS
+    a.wake(TICK_TIME_MS)
+    assert a.closed == [-1] and a.taken == [] and a.members.deadlines(TICK_TIME_MS) == []
 
 
 def test_a_dial_that_reached_this_node_is_closed() -> None:
@@ -301,7 +303,7 @@ def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
     dials = []
     for why in (Ended.CLOSED, Ended.CLOSED, Ended.REFUSED):
         a.members.link_down(dials[-1] if dials else -1, why, None, None, 10)
-        a.members.settle(10)
+        a.wake(10)
         dials = [x.link for x in a.out if isinstance(x, ac.Dial)]
     dialled = [x.address for x in a.out if isinstance(x, ac.Dial)]
     assert dialled == [at(B), at(B), Address("fd00::2", 4041)]  # nobody there: then the other
@@ -314,9 +316,9 @@ def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> No
     a.up(-1, B)
     a.members.hello(-1, Hello("1", 0, 4041, (), ()), 0)
     a.members.link_down(-1, Ended.CLOSED, None, None, 0)
-    a.members.settle(0)
+    a.wake(0)
     a.members.link_down(1, Ended.CLOSED, None, None, DYING_MS)
-    a.members.settle(DYING_MS)
+    a.wake(DYING_MS)
     assert [x.link for x in a.out if isinstance(x, ac.Dial)] == [1]
     assert not a.members.gone[B].dead and not a.dead
 
@@ -333,8 +335,8 @@ def test_a_stranger_that_says_it_is_us_at_each_address_of_a_member_ends_nothing(
 
     def dials() -> list[ac.Dial]:
         a.out.clear()
-        a.members.settle(now_ms)
-        assert all(due_ms > now_ms for due_ms in a.members.deadlines())
+        a.wake(now_ms)
+        assert all(due_ms > now_ms for due_ms in a.members.deadlines(now_ms))
         return [x for x in a.out if isinstance(x, ac.Dial)]
 
     def is_us(dial: ac.Dial) -> None:
@@ -366,15 +368,15 @@ def test_a_stranger_s_hint_is_not_passed_on() -> None:
     a.up(2, name("c"))
     for id in (1, 2):
         a.members.hello(id, Hello("1", 0, 4041, (), ()), 0)
-    a.members.settle(0)
+    a.wake(0)
     a.out.clear()
     for i in range(4):  # more than a contact keeps, so that each drives out another
         hint = Address(f"10.9.9.{i}", 9)
         a.members.beacon(Beacon(B, 77 + i, 4041), hint, 0)
-        a.members.settle(0)
+        a.wake(0)
     assert not [x for x in a.out if isinstance(x, ac.Send)]
     a.up(3, name("d"))  # a reason to say hello
-    a.members.settle(0)
+    a.wake(0)
     hellos = [x.message for x in a.out if isinstance(x, ac.Send)]
     assert "10.0.0." in str(hellos) and "10.9.9." not in str(hellos)
 

@@ -880,6 +880,31 @@ def test_a_newcomer_and_the_link_it_waits_for_fall_silent_together() -> None:
     assert {str(n.name): n.state for n in cluster.snapshot("a").nodes}["b@h"] == "down"
 
 
+def test_no_peer_is_silent_whose_word_waits_behind_that_of_another() -> None:
+    """On a busy machine a turn of the loop, which reads each link once, may take a tick time."""
+    node, tick_time_ms = Node(settings(), name("x"), 1, 0), settings().tick_time_ms
+    for id, peer in ((1, "a"), (2, "b")):
+        node.step(ev.LinkUp(id, name(peer), id, Address(f"10.0.0.{id}", 4041)), 0)
+
+    def ended(event: ev.Event, now_ms: int) -> list[int]:
+        return [a.link for a in node.step(event, now_ms) if isinstance(a, ac.Close)]
+
+    def hears(link: int, tick: int, now_ms: int) -> list[int]:
+        status = Status(tick, 0, settings().digest, "syncing")
+        return ended(ev.MessageReceived(link, status), now_ms)
+
+    for now_ms in range(0, tick_time_ms, 100):
+        assert ended(ev.Wake(), now_ms) == []
+    assert hears(1, 1, tick_time_ms) == []
+    assert ended(ev.Wake(busy=True), tick_time_ms) == []
+    assert node.deadline() == tick_time_ms + 1
+    assert hears(2, 1, tick_time_ms + 1) == [] and ended(ev.Wake(), tick_time_ms + 1) == []
+    for now_ms in range(tick_time_ms + 100, 2 * tick_time_ms, 100):
+        assert ended(ev.Wake(), now_ms) == []
+    assert ended(ev.Wake(), 2 * tick_time_ms) == [1]
+    assert node.deadline() == 2 * tick_time_ms + 1
+
+
 def test_an_owner_lives_while_its_link_waits_for_its_name() -> None:
     node, at = Node(settings(), name("b"), 20, 0), Address("10.0.0.1", 4041)
 
