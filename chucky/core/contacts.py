@@ -14,7 +14,9 @@ BACKOFF_MS = 1000  # doubled each time, for refused cookies and unlisted nodes
 BACKOFF_LIMIT_MS = 60_000
 # A configured host that refuses has no node there now; one that starts will call us itself.
 NOBODY_THERE_MS = 1000
-MAX_UNPROVEN = 64  # contacts known from beacons only: a LAN of 50 nodes and some strangers
+# Contacts known from beacons only: a LAN of 50 nodes and some strangers. Listed names and others
+# have a table and places each: names that a stranger invents crowd out no listed node.
+MAX_UNPROVEN = 64
 # At a time, or as many as nodes are listed, without those aside: with them up to four times as many
 # sockets, each for at most the connect and handshake time.
 MAX_UNPROVEN_DIALS = 16
@@ -29,7 +31,7 @@ class Contacts:
 
     def __init__(self, me: NodeName, seed: int, listed: int = 0) -> None:
         self._me = me
-        self._places = max(MAX_UNPROVEN_DIALS, listed)
+        self._places = {True: max(MAX_UNPROVEN_DIALS, listed), False: MAX_UNPROVEN_DIALS}
         self._seed = seed
         self._named: dict[NodeName, Contact] = {}
         self._configured: dict[Address, Contact] = {}
@@ -44,7 +46,7 @@ class Contacts:
         """A beacon says that this node is there; dial it now unless that was done just now."""
         contact = self._named.get(name)
         if contact is None:
-            self._make_room()
+            self._make_room(listed)
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
         contact.seen_ms = now_ms
         known = address in contact.addresses
@@ -160,10 +162,10 @@ class Contacts:
     def due(self, linked: Container[NodeName], now_ms: int) -> list[tuple[int, Address]]:
         """Begin the dials that are due; return them as (new link id, address)."""
         due = [c for c in self._idle(linked) if c.next_ms <= now_ms]
-        hints = [c for c in due if c.unproven]
-        if hints:  # those never dialled first, of them the newest
-            hints = sorted(reversed(hints), key=lambda c: c.began_ms)
-            hints = hints[: max(0, self._places - self._unproven_dials())]
+        hints: list[Contact] = []
+        for listed in (True, False):  # those never dialled first, of them the newest
+            kind = [c for c in reversed(due) if c.unproven and c.listed is listed]
+            hints += sorted(kind, key=lambda c: c.began_ms)[: self._room(listed)] if kind else []
         return [self.dial(c, now_ms) for c in (*(c for c in due if not c.unproven), *hints)]
 
     def give_up(self, linked: Container[NodeName], now_ms: int) -> list[int]:
@@ -175,7 +177,7 @@ class Contacts:
                 self._changed = True
                 contact.aside[contact.dial] = contact.dial_address
                 contact.dial = None
-                no_place = contact.unproven and self._crowded()
+                no_place = contact.unproven and self._crowded(contact.listed)
                 if len(contact.aside) > (0 if no_place else MAX_ASIDE):
                     oldest = next(iter(contact.aside))
                     given_up.append(oldest)
@@ -217,8 +219,9 @@ class Contacts:
 
     def _reckon(self, linked: Container[NodeName]) -> int | None:
         idle = self._idle(linked)
-        if idle and self._unproven_dials() >= self._places:  # a dial that ends is an event
-            idle = [c for c in idle if not c.unproven]
+        if any(c.unproven for c in idle):  # where there is no room, a dial that ends is an event
+            room = {listed: self._room(listed) for listed in (True, False)}
+            idle = [c for c in idle if not c.unproven or room[c.listed]]
         times = [c.next_ms for c in idle]
         if self._dials:
             times += [at_ms for at_ms, _ in self._leashed(linked)]
@@ -271,31 +274,32 @@ class Contacts:
         at = contact.addresses[0]
         return at not in known.addresses or at in known.refused
 
-    def _unproven(self) -> list[Contact]:
-        return [c for c in self._named.values() if not c.proven]
+    def _unproven(self, listed: bool) -> list[Contact]:
+        return [c for c in self._named.values() if not c.proven and c.listed is listed]
 
-    def _unproven_dials(self) -> int:
-        return sum([c.unproven and c.dial == id for id, c in self._dials.items()])
+    def _room(self, listed: bool) -> int:
+        dials = [c for id, c in self._dials.items() if c.unproven and c.dial == id]
+        return max(0, self._places[listed] - sum([c.listed is listed for c in dials]))
 
-    def _crowded(self) -> bool:
-        return len(self._unproven()) > self._places
+    def _crowded(self, listed: bool) -> bool:
+        return len(self._unproven(listed)) > self._places[listed]
 
     def _leashed(self, linked: Container[NodeName]) -> list[tuple[int, Contact]]:
         """Return the dials that hold up others, and until when each may."""
-        crowded = self._crowded()
+        crowded = {listed: self._crowded(listed) for listed in (True, False)}
         found = []
         for id, contact in self._dials.items():
             leash_ms = contact.leash_ms
             if leash_ms is not None and id == contact.dial:
-                full = crowded and contact.unproven
+                full = contact.unproven and crowded[contact.listed]
                 if full or len(contact.addresses) > 1 or contact.name in linked:
                     found.append((contact.began_ms + leash_ms, contact))
         return found
 
-    def _make_room(self) -> None:
+    def _make_room(self, listed: bool) -> None:
         """The newest hint is always taken, and the oldest name goes: a stranger that invents names
         keeps nobody out."""
-        unproven = self._unproven()
+        unproven = self._unproven(listed)
         if len(unproven) >= MAX_UNPROVEN:
             oldest = unproven[0]
             assert oldest.name is not None

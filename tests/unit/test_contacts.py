@@ -369,8 +369,36 @@ def test_each_listed_node_has_a_place_however_many_there_are() -> None:
     for now_ms in range(0, 5000, LEASH_MS):  # they all take long
         ended += known.give_up(set(), now_ms)
     assert not ended
-    known.hint(NodeName("stranger", "h"), at(listed), False, 5000)
+    known.hint(NodeName("another", "h"), at(listed), True, 5000)
     assert len(known.due(set(), 5000)) == 0  # a crowd now
+
+
+def invents_names(known: Contacts, now_ms: int) -> None:
+    """A stranger calls under names that are in no list, and lets whoever dials them in."""
+    for number in range(2 * MAX_UNPROVEN):
+        known.hint(NodeName(f"z{number}", "x"), at(number), False, now_ms)
+
+
+def test_names_that_are_in_no_list_end_no_dial_of_one_that_is() -> None:
+    known, dials = contacts(), []
+    known.hint(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    for now_ms in range(0, 2000, 10):
+        invents_names(known, now_ms)
+        assert link not in known.give_up(set(), now_ms)
+        dials += known.due(set(), now_ms)
+    assert A in known.names() and len(dials) > MAX_UNPROVEN_DIALS
+
+
+def test_names_that_are_in_no_list_take_no_turn_from_one_that_is() -> None:
+    known = contacts()
+    invents_names(known, 0)
+    assert len(known.due(set(), 0)) == MAX_UNPROVEN_DIALS
+    for number in range(1, MAX_ADDRESSES):
+        known.hint(A, at(number), True, 1)
+    known.hint(A, AT, True, 1)
+    assert len(known.due(set(), 1)) == 1
+    assert dialled_within(known, AT, 1000, 1) <= 1 + MAX_ASIDE * LEASH_MS
 
 
 def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:

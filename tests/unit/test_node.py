@@ -25,7 +25,7 @@ from chucky.messages import (
     Sign,
     Status,
 )
-from chucky.names import Address, NodePattern
+from chucky.names import Address, NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
 from chucky.settings import Node as NodeSettings
@@ -789,6 +789,26 @@ def test_a_host_that_lets_all_in_and_says_nothing_does_not_keep_strangers_apart(
     assert cluster.serving == "ab"
     cluster.heal()
     assert cluster.run_until(lambda: cluster.serving == "a") <= 500
+
+
+@pytest.mark.parametrize("delay_ms", [1, 20, 60])
+def test_names_that_a_stranger_invents_do_not_keep_two_apart_that_never_met(delay_ms: int) -> None:
+    tick = NodeSettings(tick_ms=1000)
+    cluster = Cluster(Settings(linear().distributed, tick), "abdef", delay_us=(delay_ms * MS, 0))
+    cluster.start("d", "e", "f")
+    cluster.freeze("d", "e", "f")  # they let all in and say nothing
+    cluster.cut("a", "b")
+    cluster.start("a", "b")
+    names = itertools.cycle([NodeName(f"z{number}", "x") for number in range(64)])
+    for at in 8 * 20 * "def":
+        for here, there in ("ab", "ba"):
+            for claims in (name(there), next(names)):
+                beacon = Beacon(claims, 99, 4041, False)
+                cluster.give(here, ev.BeaconHeard(beacon, cluster.hosts[at].address))
+        cluster.run(17)
+    assert cluster.serving == "ab"
+    cluster.heal()
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 500 + 12 * delay_ms
 
 
 @pytest.mark.parametrize("delay_ms", [1, 20, 60, 120])
