@@ -6,8 +6,9 @@ processor time and packets are counted between, while nothing happens.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from string import ascii_letters
@@ -32,7 +33,8 @@ NEIGHBOURS = 16384
 LIMIT_MS = 180_000  # for fifty interpreters to start on a machine that is busy
 ERROR_TEXT = 60
 LINEAR = ((2, 10), (25, 50))  # pairs of one tick: the cost may grow as the nodes do
-READY, OWNER, GAP = "all ready, s", "one owner, s", "kill -9: gap, ms p50/p99/max"
+READY, OWNER, MET = "all ready, s", "one owner, s", "all linked, s"
+GAP = "kill -9: gap, ms p50/p99/max"
 CPU, PACKETS, MEMORY = "CPU, % of a core", "packets out/s", "memory, MB"
 
 
@@ -42,6 +44,7 @@ class Point(NamedTuple):
     nodes: int
     ready_s: float  # from the start of the first until the last was ready
     owner_s: float  # and until the last knew the one owner
+    met_s: float  # and until each had a link with every other
     gaps_ms: list[float]
     cpu_percent: float
     packets_per_s: float
@@ -101,7 +104,8 @@ def _label(nodes: int) -> str:
 
 def _row(p: Point) -> Row:
     return Row(_label(p.nodes), {
-        READY: f"{p.ready_s:.1f}", OWNER: f"{p.owner_s:.1f}", GAP: tail(p.gaps_ms),
+        READY: f"{p.ready_s:.1f}", OWNER: f"{p.owner_s:.1f}", MET: f"{p.met_s:.1f}",
+        GAP: tail(p.gaps_ms),
         CPU: f"{p.cpu_percent:.2f}", PACKETS: f"{p.packets_per_s:.1f}",
         MEMORY: f"{p.memory_mb:.1f}",
     })  # fmt: skip
@@ -128,8 +132,8 @@ def _point(nodes: int, plan: Plan) -> Point:
                 seen = _kills(bed, cluster, ascii_letters[:nodes], plan)
         finally:
             bed.close()
-    ready_s, owner_s = (median(times) for times in zip(*starts, strict=True))
-    return Point(nodes, ready_s, owner_s, seen.gaps_ms, cpu, packets, memory)
+    ready_s, owner_s, met_s = (median(times) for times in zip(*starts, strict=True))
+    return Point(nodes, ready_s, owner_s, met_s, seen.gaps_ms, cpu, packets, memory)
 
 
 def _cluster(bed: Bed, labels: str) -> Cluster:
@@ -142,26 +146,53 @@ def _cluster(bed: Bed, labels: str) -> Cluster:
     return cluster
 
 
-def _cold_start(cluster: Cluster, labels: str) -> tuple[float, float]:
-    """Start all; return after how many seconds the last was ready, and knew the owner."""
+def _cold_start(cluster: Cluster, labels: str) -> tuple[float, float, float]:
+    """Start all; return after how many seconds the last was ready, knew the owner, had a link with
+    every other."""
     begun_ms = now_ms()
     for label in labels:
         cluster[label].start()
     ready_ms = max(cluster[label].ready(LIMIT_MS) for label in labels)
-    known_ms = _know(cluster, labels, "a")
+    known_ms, met_ms = _know(cluster, labels, "a"), _met(cluster, labels)
     print(f"scale: {len(labels)} nodes: {known_ms - begun_ms} ms", file=sys.stderr)
-    return (ready_ms - begun_ms) / 1000, (known_ms - begun_ms) / 1000
+    ready_s, known_s, met_s = ((x - begun_ms) / 1000 for x in (ready_ms, known_ms, met_ms))
+    return ready_s, known_s, met_s
 
 
 def _know(cluster: Cluster, labels: str, owner: str) -> int:
     """Wait until the newest STATUS of each of these names this owner; return when the last did."""
     sentence = f"{cluster[owner]} is the owner"
 
-    def since() -> list[int]:
-        newest = [cluster[x].notes.find("^STATUS=", cluster[x].started_ms)[-1:] for x in labels]
-        return [note.ms for notes in newest for note in notes if sentence in note.text]
+    def since_ms(label: str) -> int:
+        newest = cluster[label].notes.find("^STATUS=", cluster[label].started_ms)[-1:]
+        return next(iter([note.ms for note in newest if sentence in note.text]), 0)
 
-    return max(until(lambda: x if len(x := since()) == len(labels) else [], "all know", LIMIT_MS))
+    return _last_ms(since_ms, labels, f"all know {owner}")
+
+
+def _met(cluster: Cluster, labels: str) -> int:
+    """Wait until each has a link with each other; return when the last came up."""
+
+    def since_ms(label: str) -> int:
+        found = cluster[label].log.find(" at .* is up$|: it is down$", cluster[label].started_ms)
+        newest = {line.text.split()[0]: line for line in found}
+        up = [line.ms for line in newest.values() if line.text.endswith("up")]
+        return max(up) if len(up) == len(labels) - 1 else 0
+
+    return _last_ms(since_ms, labels, "all are linked")
+
+
+def _last_ms(since_ms: Callable[[str], int], labels: str, what: str) -> int:
+    """Wait until this is not 0 for any of the nodes; return the greatest. One node after the other:
+    to look at all of them again and again would take a core from them."""
+
+    def all_ms() -> list[int]:
+        for label in labels:
+            until(partial(since_ms, label), what, LIMIT_MS)
+        found = [since_ms(label) for label in labels]
+        return found if all(found) else []
+
+    return max(until(all_ms, what, LIMIT_MS))
 
 
 def _costs(cluster: Cluster, labels: str, plan: Plan) -> tuple[float, float, float]:

@@ -117,9 +117,7 @@ def started(cluster: Cluster, labels: str, since_ms: int) -> str:
 def agreed(cluster: Cluster, owner: str, labels: str = "abc") -> None:
     """Wait until each of these has a link to each other and gives out this one's facts."""
     cluster.meet(labels)
-    until(
-        lambda: all(_fact(cluster[x]).startswith(f"{owner}:") for x in labels), f"{owner} serves"
-    )
+    until(lambda: all(_fact(cluster[x]).startswith(f"{owner}:") for x in labels), f"{owner} serves")
 
 
 def _fact(node: Daemon) -> str:
