@@ -1,9 +1,9 @@
 """What each link is told of who this node is and whom it knows (design rule 11).
 
 The first Hello on a link goes out at once and has all members; so does one when our own addresses
-or settings change. A later one has the members that are new, gathered for a while after the last:
-nodes that start together each get a new member every few ms, and have all others to tell it
-(docs/decisions/0012).
+or settings change. A later one has the members that are new, gathered while more waits to be read,
+and for a while after the last: nodes that start together each get a new member every few ms, and
+have all others to tell it (docs/decisions/0012, 0017).
 """
 
 from collections.abc import Callable, Collection
@@ -54,10 +54,16 @@ class Hellos:
     _calm_ms: int = 0  # from when on a new member is told at once
 
     def settle(
-        self, links: Collection[Link], waiting: Collection[Link], settings: Settings, now_ms: int
+        self,
+        links: Collection[Link],
+        waiting: Collection[Link],
+        settings: Settings,
+        busy: bool,
+        now_ms: int,
     ) -> bool:
         """Say what is due to the links in use and to those that wait for a name. Return whether a
-        link, what a peer said, our addresses or our settings are new."""
+        link, what a peer said, our addresses or our settings are new. `busy`: more may be about to
+        come, so new members wait."""
         everyone = (*links, *waiting)
         seen = (self.addresses, settings, [(k.id, k.leaving, k.hello) for k in everyone])
         news = seen != self._seen
@@ -66,7 +72,7 @@ class Hellos:
             self._members = members(links)
         if not news and (self.due_ms is None or now_ms < self.due_ms):
             return news
-        calm = now_ms >= self._calm_ms
+        calm = not busy and now_ms >= self._calm_ms
         me = self._me(settings)
         for link in everyone:
             greeted = link.said == me
@@ -76,7 +82,8 @@ class Hellos:
                     self._calm_ms = now_ms + GATHER_MS
         if calm:
             self._spread = self._members
-        self.due_ms = None if self._members == self._spread else self._calm_ms
+        waits = self._members != self._spread
+        self.due_ms = max(self._calm_ms, now_ms + 1) if waits else None
         return news
 
     def greet(self, to: Link, links: Collection[Link], settings: Settings, now_ms: int) -> None:

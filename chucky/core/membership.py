@@ -242,20 +242,21 @@ class Membership:
         self.emit(Send(newcomer.id, NameTaken(at[0])))
         self.emit(Close(newcomer.id))
 
-    def hello(self, id: int, hello: Hello, now_ms: int) -> None:
-        """A peer says who it is and whom it knows."""
+    def hello(self, id: int, hello: Hello, now_ms: int) -> bool:
+        """A peer says who it is and whom it knows; return whether who it is is news."""
         namesake = self._namesakes.get(id)
         if namesake is not None:
             self._judge_namesake(namesake, hello, now_ms)
-            return
+            return True
         link = self.by_id(id) or self._newcomers.get(id)
         if link is None:
-            return
+            return False
         # The rest of it is no news, or is taken below.
-        link.hello = hello._replace(uptime_ms=0, members=())
+        before, link.hello = link.hello, hello._replace(uptime_ms=0, members=())
         if not link.dialled and not link.address.lacks_scope:
             at = link.listens_at(hello)
-            self.contacts.came_up(0, link.name, self.listed(link.name), at)
+            if self.contacts.addresses(link.name)[:1] != (at,):
+                self.contacts.came_up(0, link.name, self.listed(link.name), at)
         own = [Member(link.name, hello.addresses)]
         for member in (*own, *hello.members):
             for address in member.addresses:
@@ -264,6 +265,7 @@ class Membership:
                 if member.name != self.me and usable and not address.is_link_local:
                     listed = self.listed(member.name)
                     self.contacts.told(member.name, address, listed, now_ms)
+        return link.hello != before
 
     def _judge_namesake(self, link: Link, hello: Hello, now_ms: int) -> None:
         mine_ms = now_ms - self.started_ms
@@ -331,9 +333,7 @@ class Membership:
         for link in self._all():
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
-    def end_silent(self, now_ms: int) -> None:
-        """End the links that were silent for the tick time. Only where nothing waits to be read: on
-        a busy machine the words of a peer may, behind those of others."""
+    def _end_silent(self, now_ms: int) -> None:
         silent_ms = now_ms - self.settings.tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for waiting in (self._newcomers, self._namesakes):
@@ -344,9 +344,12 @@ class Membership:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
 
-    def settle(self, now_ms: int) -> bool:
-        """Do what is due: dial, say hello to those who have not heard it. Return whether a link, a
-        Hello, our addresses or our settings are new."""
+    def settle(self, busy: bool, now_ms: int) -> bool:
+        """Do what is due: end silent links, dial, say hello to those who have not heard it. Return
+        whether a link, a Hello, our addresses or our settings are new. `busy`: something may wait
+        to be read, behind what was; then nobody is silent (docs/decisions/0017)."""
+        if not busy:
+            self._end_silent(now_ms)
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
         if self.contacts.is_due(now_ms):
@@ -354,7 +357,7 @@ class Membership:
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
         everyone = (self.links.values(), self._newcomers.values())
-        return self.hellos.settle(*everyone, self.settings, now_ms)
+        return self.hellos.settle(*everyone, self.settings, busy, now_ms)
 
     def _dial(self, now_ms: int) -> None:
         for id in self.contacts.give_up(self.links, now_ms):
@@ -375,7 +378,7 @@ class Membership:
         return id
 
     def deadlines(self, now_ms: int) -> list[int]:
-        """Return each time at which `end_silent` or `settle` has something to do."""
+        """Return each time at which settle has something to do."""
         tick_time_ms = self.settings.tick_time_ms
         times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):

@@ -99,7 +99,7 @@ class Node:
         self._fold(event, now_ms)
         if not self._has_news:
             return []
-        self._settle(now_ms)
+        self._settle(event != ev.Wake(), now_ms)
         self._deadline_ms = None if self._exited else min(self._deadlines(now_ms))
         assert self._deadline_ms is None or self._deadline_ms > now_ms, "the caller would spin"
         out, self._out = self._out, []
@@ -162,14 +162,13 @@ class Node:
 
     def _fold(self, event: ev.Event, now_ms: int) -> None:
         match event:
-            case ev.Wake(busy):
-                if not busy:
-                    self._members.end_silent(now_ms)
+            case ev.Wake():
+                pass
             case ev.MessageReceived(link, message):
                 self._message(link, message, now_ms)
             case ev.BeaconHeard(beacon, source):
                 self._members.beacon(beacon, source, now_ms)
-                self._has_news = self._is_due(now_ms) or self._members.contacts.is_due(now_ms)
+                self._has_news = not self._is_idle(now_ms)
             case ev.LinkBegan(link):
                 self._look.handshake_began(link, now_ms)
                 self._has_news = self._is_due(now_ms)
@@ -230,7 +229,8 @@ class Node:
                         message.running, waits.incarnation, message.tick, now_ms
                     )
             case Hello():
-                self._members.hello(id, message, now_ms)
+                known = not self._members.hello(id, message, now_ms)
+                self._has_news = not (known and self._is_idle(now_ms))
             case NameTaken(address):
                 self._name_taken(address)
             case Goodbye():
@@ -245,6 +245,10 @@ class Node:
         """Whether there is something to do whatever the event was."""
         assert self._deadline_ms is not None
         return bool(self._out) or self._look.goes_on or now_ms >= self._deadline_ms
+
+    def _is_idle(self, now_ms: int) -> bool:
+        """Whether there is nothing to do, not even to dial, if who is up said nothing new."""
+        return not (self._is_due(now_ms) or self._members.contacts.is_due(now_ms))
 
     def _is_quiet(self, now_ms: int) -> bool:
         """Whether a Status that repeats the one before changes nothing (docs/decisions/0015)."""
@@ -288,10 +292,10 @@ class Node:
 
     # Settling: all that follows from what is known now.
 
-    def _settle(self, now_ms: int) -> None:
+    def _settle(self, busy: bool, now_ms: int) -> None:
         if self._exited:
             return
-        if self._members.settle(now_ms):
+        if self._members.settle(busy, now_ms):
             self._differences.compare(self._members.links.values(), self._settings)
         self._own.retry(now_ms)
         if self._beacons.due(self._members.links, self._settings, now_ms):

@@ -76,10 +76,10 @@ class Links:
             link = self.links[key] = Link(ord(key), name(key), 1, at, 0, 0)
             link.hello = Hello("", 0, 4041, (), ())
 
-    def said(self, now_ms: int) -> dict[str, str]:
+    def said(self, now_ms: int, busy: bool = False) -> dict[str, str]:
         """Settle; return to whom of what members it spoke."""
         self.out.clear()
-        self.hellos.settle(self.links.values(), (), SETTINGS, now_ms)
+        self.hellos.settle(self.links.values(), (), SETTINGS, busy, now_ms)
         said = {}
         for action in self.out:
             assert isinstance(action, ac.Send) and isinstance(action.message, Hello)
@@ -107,6 +107,18 @@ def test_what_comes_soon_after_a_hello_is_gathered_for_a_while() -> None:
     assert a.hellos.due_ms == 5 + GATHER_MS
     assert a.said(5 + GATHER_MS) == {"b": "ef", "c": "ef", "d": "ef", "e": "f"}
     assert a.hellos.due_ms is None and a.said(5 + 9 * GATHER_MS) == {}
+
+
+def test_what_comes_in_one_turn_is_gathered_however_long_that_is() -> None:
+    a = Links("bc")
+    a.said(0)
+    a.up("d")
+    assert a.said(5, busy=True) == {"d": "bc"} and a.hellos.due_ms == 6
+    a.up("e")
+    assert a.said(9 * GATHER_MS, busy=True) == {"e": "bcd"}
+    assert a.hellos.due_ms == 9 * GATHER_MS + 1
+    assert a.said(9 * GATHER_MS + 1) == {"b": "de", "c": "de", "d": "e"}
+    assert a.hellos.due_ms is None
 
 
 def test_that_a_member_left_is_not_told_but_that_it_returned() -> None:

@@ -36,7 +36,7 @@ class Careful(Node):
         quiet = super()._is_quiet(now_ms)
         if quiet:
             Careful.spared += 1
-            self._settle(now_ms)
+            self._settle(True, now_ms)
             # A beacon goes out with any step from some time on, and with the next as well.
             assert [a for a in self._out if not isinstance(a, Announce)] == []
             assert self.believes() == self.kept
@@ -104,3 +104,18 @@ def test_who_names_or_starts_does_not_rest() -> None:
     assert not rests(heard._replace(starting=other))
     assert not rests(heard._replace(naming=Naming(other, name("b"), 10, 1)))
     assert not rests(Status(1, 0, b"", "", hears=(Heard(one, 10, Holds.STARTING, b"", 0),)))
+
+
+def test_who_says_anew_who_it_is_is_heard_and_who_repeats_it_is_not() -> None:
+    cluster = Cluster(Settings(Distributed(nodes=NODES)))
+    cluster.start("a", "b")
+    cluster.run(1000)
+    node, now_ms = cluster.hosts["a"].node, cluster.now_ms
+    assert node is not None
+    (link,) = node._members.links.values()
+    assert link.hello is not None
+    other = link.hello._replace(shared=(("timeout", "77"),), uptime_ms=5000)
+    actions = node.step(ev.MessageReceived(link.id, other), now_ms)
+    assert any(isinstance(a, Report) and "differs" in a.sentence for a in actions)
+    node.step(ev.Wake(), now_ms + 1)
+    assert node.step(ev.MessageReceived(link.id, other), now_ms + 2) == [] and not node.news
