@@ -32,7 +32,8 @@ class Dialer:
         self._resolving = 0
 
     async def connect(self, address: Address) -> Connected | str:
-        """Return a connected non-blocking socket and whose it is, or "refused" or "unreached"."""
+        """Return a connected non-blocking socket and whose it is, or how that failed, in a word of
+        net/links.py: refused, unreached or closed."""
         outcomes = set()
         for target in (await self._resolve(address))[:MAX_ADDRESSES_TRIED]:
             outcome = await self._try(target)
@@ -40,6 +41,8 @@ class Dialer:
                 return outcome
             outcomes.add(outcome)
         # Refused is evidence that a node is dead: one address in doubt is enough to doubt it.
+        if "closed" in outcomes:
+            return "closed"
         return "refused" if outcomes == {"refused"} else "unreached"
 
     async def _try(self, target: Target) -> Connected | str:
@@ -53,9 +56,13 @@ class Dialer:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._connect_timeout_ms / 1000):
                         await asyncio.get_running_loop().sock_connect(sock, sockaddr)
-                peer = address_of(sock.getpeername())  # raises when there is none (any more)
+                if problem := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(problem, "")
+                peer = address_of(sock.getpeername())  # raises when there is none (yet)
             except ConnectionRefusedError:
                 return "refused"
+            except ConnectionResetError:  # let in for a process that was ending, not unreached
+                return "closed"
             except OSError:
                 return "unreached"
             undo.pop_all()

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -299,6 +300,35 @@ def test_a_node_that_stood_still_itself_does_not_give_up_a_dial_that_was_answere
         assert await asyncio.wait_for(loop.sock_recv(dialled, 1024), 30)
         dialled.close()
         await a.until("down")
+        await a.links.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_dial_let_in_and_reset_at_once_is_no_more_unreached_than_any_that_ends(
+    late: bool,
+) -> None:
+    """As a process does that is being killed: its listening socket is the last that is closed."""
+
+    async def scenario() -> None:
+        a = Node(A)
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen(0)
+            at = Address(*server.getsockname())
+            first = [connect(at)] if late else []  # fills the backlog: the SYN is sent twice
+            a.links._dialer = tcp.Dialer(30_000)
+            a.dial(1, at)
+            for _ in range(5 if late else 2):
+                await asyncio.sleep(0)
+            for _ in (*first, "the dial"):
+                sock = server.accept()[0]
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+        assert (await a.until("down"))[:2] == (1, "closed")
+        for sock in first:
+            sock.close()
         await a.links.stop()
 
     run(scenario)
