@@ -21,6 +21,7 @@ from chucky import __version__, config, cookie, daemon_addresses, daemon_reload,
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
+from chucky.daemon_alarm import Alarm, clock_ms
 from chucky.daemon_log import log_report
 from chucky.daemon_options import Options, parse_options
 from chucky.daemon_requests import Requests
@@ -38,11 +39,6 @@ from chucky.settings import Settings
 _log = logging.getLogger("chucky")
 
 
-def clock_ms() -> int:
-    """Return the one clock: it never goes back, and counts the time asleep."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 def new_incarnation() -> int:
     """Return a random number, higher for a later start (docs/decisions/0001)."""
     return time.time_ns() // 1_000_000 << 20 | secrets.randbits(20)
@@ -58,8 +54,7 @@ class Daemon:
         self._incarnation = new_incarnation()
         self._events: deque[ev.Event] = deque()
         self._stepping = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_ms: int | None = None
+        self._alarm = Alarm(lambda: self._step(ev.Wake()))
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._notifier = systemd.Notifier()
         self._status = ""
@@ -115,8 +110,7 @@ class Daemon:
 
     async def _stop(self) -> None:
         self._notifier.stopping()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         self._watch.stop()
         self._discovery.close()
         self._service.close()
@@ -163,23 +157,7 @@ class Daemon:
         if (sentence := self._node.sentence) != self._status:
             self._status = sentence
             self._notifier.status(sentence)
-        self._arm()
-
-    def _arm(self) -> None:
-        at_ms = self._node.deadline()
-        if at_ms == self._armed_ms and self._timer is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._armed_ms = at_ms
-        if at_ms is not None:
-            delay_s = max(0, at_ms - clock_ms()) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None
-        self._step(ev.Wake())
+        self._alarm.set(self._node.deadline())
 
     def _act(self, action: ac.Action) -> None:
         match action:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chucky import cookie
-from chucky.daemon import clock_ms
+from chucky.daemon_alarm import clock_ms
 from chucky.demo_nodes import Node, Request, config, waited_ns
 from chucky.errors import ChuckyError
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chucky.daemon import clock_ms
+from chucky.daemon_alarm import clock_ms
 from chucky.errors import ChuckyError
 from chucky.net.control_client import call
 from chucky.settings import Settings

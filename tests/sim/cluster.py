@@ -302,7 +302,8 @@ class Cluster:
 
     def _arm(self, host: Host) -> None:
         at_ms = None if host.node is None else host.node.deadline()
-        if at_ms == host.armed_ms:
+        soon_ms = min(at_ms or 0, self.local_ms(host) + 1)
+        if at_ms == host.armed_ms or (host.armed_ms is not None and host.armed_ms <= soon_ms):
             return
         host.armed_ms = at_ms
         host.timer += 1
