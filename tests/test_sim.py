@@ -262,6 +262,17 @@ def test_what_starts_long_after_a_placement_is_not_kept_from_it() -> None:
     assert not witness.administrators.kept_from(cluster.hosts["b"], [cluster.hosts["a"]])
 
 
+def test_only_the_answer_to_a_takeover_places_the_application() -> None:
+    cluster, witness = calm()
+    b = cluster.hosts["b"]
+    for event in (ev.TakeoverRequested(0), ev.StandbyRequested(0, True)):
+        cluster.give("b", event)  # a number may be used again
+        cluster.run(1000)
+        assert b.answers.pop().done
+        assert witness.administrators.kept_from(b, []) == (cluster.serving == "b")
+    assert cluster.serving == "a"
+
+
 def test_the_witness_lets_a_twin_wait_while_the_first_of_its_name_is_linked() -> None:
     cluster, witness = calm()
     before_us = witness.heard_us("b", "a") or 0

@@ -25,7 +25,7 @@ class Orders:
     on_standby: bool = False
     placed_us: int | None = None  # when the application, which it owns, was placed on it
     left_us: int | None = None  # the same of the ownership that it stopped last
-    takeovers: set[int] = field(default_factory=set)  # their requests
+    takeovers: set[int] = field(default_factory=set)  # their requests, until answered
 
 
 class Administrators(Watch):
@@ -60,8 +60,10 @@ class Administrators(Watch):
         """A placement ends with its ownership."""
         orders = self.orders[host.key]
         match action:
-            case ac.RequestDone(request, True) if request in orders.takeovers:
-                orders.placed_us = self.cluster.time.now_us
+            case ac.RequestDone(request, done) if request in orders.takeovers:
+                orders.takeovers.remove(request)  # the next of this number may be another command
+                if done:
+                    orders.placed_us = self.cluster.time.now_us
             case ac.StopApplication():
                 orders.left_us, orders.placed_us = orders.placed_us, None
 
