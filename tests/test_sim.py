@@ -273,6 +273,19 @@ def test_only_the_answer_to_a_takeover_places_the_application() -> None:
     assert cluster.serving == "a"
 
 
+def test_a_reload_finds_a_formed_cluster() -> None:
+    cluster, _ = calm()
+    cluster.kill("b", "c")
+    waits = replace(INF.distributed, sync_nodes_mandatory=(NodePattern("c"),))
+    cluster.start("b", settings=replace(INF, distributed=waits))
+    cluster.run(1000)
+    assert not cluster.snapshot("b").synced  # c is off, and a has another timeout
+    cluster.hosts["b"].settings = SETTINGS
+    cluster.give("b", ev.Reloaded(SETTINGS))
+    cluster.kill("a")
+    cluster.run_until(lambda: cluster.serving == "b")
+
+
 def test_the_witness_lets_a_twin_wait_while_the_first_of_its_name_is_linked() -> None:
     cluster, witness = calm()
     before_us = witness.heard_us("b", "a") or 0

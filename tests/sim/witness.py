@@ -146,6 +146,10 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
                     self._hears(host, life, status, end.peer.incarnation)
+            case ev.Reloaded():  # what it heard last may be a cluster to join now
+                for link in life.links:
+                    if link in life.statuses:
+                        _joins(host, life, life.statuses[link])
             case ev.LinkUp(link, name):
                 life.sync.seen.add(name)
                 end = host.ends.get(link)
@@ -174,8 +178,7 @@ class Witness(Watch):
                         life.first.setdefault(name, other)
 
     def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
-        if status.synced and status.digest == host.settings.digest:
-            life.sync.formed = True
+        _joins(host, life, status)
         epochs = [status.highest, status.running, *[h.epoch for h in status.hears]]
         for epoch in (*epochs, *[s.epoch for s in status.signs]):
             if epoch is not None and (life.heard is None or epoch > life.heard):
@@ -286,6 +289,10 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
         return max(one, other)
     ends = [end_us for _, end_us in (one, other) if end_us]
     return (one[0], min(ends, default=0))
+
+
+def _joins(host: Host, life: Life, status: Status) -> None:
+    life.sync.formed |= status.synced and status.digest == host.settings.digest
 
 
 def _note(life: Life, key: Ownership, tick: int) -> None:
