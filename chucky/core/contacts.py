@@ -140,8 +140,8 @@ class Contacts:
         elif refused and not best:
             # It takes no turn from the best.
             contact.next_ms = max(now_ms, contact.best_ms + self._jitter(REDIAL_MS))
-        elif best and why is Ended.REFUSED and len(contact.free) > 1:
-            contact.next_ms = now_ms  # nobody lives there now: it takes no turn from the others
+        elif best and (refused or why is Ended.REFUSED) and len(contact.free) > 1:
+            contact.next_ms = now_ms  # it does not live there now: that takes no turn from others
         elif contact.configured and why is Ended.REFUSED:
             contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
         else:

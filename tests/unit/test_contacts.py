@@ -444,6 +444,29 @@ def test_strangers_hardly_delay_a_node_at_its_second_address(
         now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
 
 
+@pytest.mark.parametrize("why", [Ended.COOKIE, Ended.PROTOCOL, Ended.REFUSED])
+def test_a_hint_that_refuses_takes_no_turn_from_the_others(why: Ended) -> None:
+    known = contacts()
+    known.hint(A, at(7), True, 0)  # the stranger was first
+    known.hint(A, AT, True, 0)
+    ((link, address),) = known.due(set(), 0)
+    assert address == at(7)
+    known.ended(link, why, 5)
+    assert [address for _, address in known.due(set(), 5)] == [AT]
+
+
+def test_a_stranger_that_refuses_at_the_best_address_makes_few_dials() -> None:
+    known, now_ms, dials = contacts(), 0, 0
+    for address in (at(7), AT, at(8)):
+        known.hint(A, address, True, 0)
+    while now_ms < 10_000:
+        for link, address in known.due(set(), now_ms):
+            dials += 1
+            known.ended(link, Ended.COOKIE if address == at(7) else Ended.UNREACHED, now_ms)
+        now_ms = known.deadline(set()) or now_ms + 1
+    assert dials <= 2 * 10_000 // (REDIAL_MS * 8 // 10)
+
+
 @pytest.mark.parametrize("at_best", [Ended.REFUSED, None])
 def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: Ended | None) -> None:
     """Where nobody lives at the best address, or somebody who lets it in and says nothing."""
