@@ -183,6 +183,8 @@ MUTANTS = (
         "elif best and (refused or why is", "elif best and (why is"),
     one("4", "a slow handshake where a beacon leads is given up", "contacts",
         "(0 if no_place else MAX_ASIDE)", "0"),
+    one("4", "a dial at the fourth address ends another one", "contacts",
+        "MAX_ASIDE = 4", "MAX_ASIDE = 3"),
     one("4", "names that are in no list crowd out the listed ones", "contacts",
         "not c.proven and c.listed is listed]", "not c.proven]"),
     one("4", "names that are in no list take the places of the listed ones", "contacts",

@@ -17,10 +17,10 @@ NOBODY_THERE_MS = 1000
 # Contacts known from beacons only: a LAN of 50 nodes and some strangers. Listed names and others
 # have a table and places each: names that a stranger invents crowd out no listed node.
 MAX_UNPROVEN = 64
-# At a time, or as many as nodes are listed, without those aside: with them up to four times as many
+# At a time, or as many as nodes are listed, without those aside: with them up to five times as many
 # sockets, each for at most the connect and handshake time.
 MAX_UNPROVEN_DIALS = 16
-MAX_ASIDE = 3  # of one node: a dial at each address but one
+MAX_ASIDE = 4  # of one node: a dial at each address
 MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters
 UNPROVEN_MS = 10_000  # ten beacons of the default interval
 UNLISTED_MS = 600_000  # an observer that left: ten dials at the back-off limit

@@ -444,6 +444,27 @@ def test_strangers_hardly_delay_a_node_at_its_second_address(
         now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
 
 
+@pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
+def test_who_says_nothing_at_three_addresses_does_not_hold_up_the_fourth(lost_ms: int) -> None:
+    """Hints alone say where it is; frames pass to it from lost_ms on."""
+    known, now_ms, dials = contacts(), 0, {}
+    for number in range(MAX_ADDRESSES - 1):
+        known.hint(A, at(number + 7), True, 0)
+    known.hint(A, AT, True, 0)
+    while True:
+        for link in known.give_up(set(), now_ms):
+            del dials[link]
+        for link, address in known.due(set(), now_ms):
+            if address == AT and now_ms >= lost_ms:
+                assert now_ms - lost_ms <= 500
+                return
+            dials[link] = now_ms + (250 if address == AT else 1000)  # the connect, the tick time
+        for link in [x for x, until_ms in dials.items() if until_ms <= now_ms]:
+            known.ended(link, Ended.UNREACHED, now_ms)
+            del dials[link]
+        now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
+
+
 @pytest.mark.parametrize("why", [Ended.COOKIE, Ended.PROTOCOL, Ended.REFUSED])
 def test_a_hint_that_refuses_takes_no_turn_from_the_others(why: Ended) -> None:
     known = contacts()
