@@ -280,8 +280,14 @@ def test_a_reload_finds_a_formed_cluster() -> None:
     cluster.start("b", settings=replace(INF, distributed=waits))
     cluster.run(1000)
     assert not cluster.snapshot("b").synced  # c is off, and a has another timeout
-    cluster.hosts["b"].settings = SETTINGS
     cluster.give("b", ev.Reloaded(SETTINGS))
+    cluster.kill("a")
+    cluster.run_until(lambda: cluster.serving == "b")
+
+
+def test_a_timeout_holds_until_its_node_reads_another() -> None:
+    cluster, _ = calm()
+    cluster.hosts["b"].settings = INF  # of a reload that a paused node has yet to read
     cluster.kill("a")
     cluster.run_until(lambda: cluster.serving == "b")
 

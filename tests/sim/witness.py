@@ -7,6 +7,7 @@ from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.messages import End, Epoch, Naming, Status
 from chucky.names import NodeName
+from chucky.settings import Settings
 from tests.sim import safety
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
@@ -24,6 +25,7 @@ class Life:
     """What one incarnation has heard and said."""
 
     sync: safety.Syncing
+    settings: Settings  # as it was told: a paused node reads a reload when it goes on
     heard: Epoch | None = None  # the highest epoch
     signs: dict[Ownership, tuple[int, int]] = field(default_factory=dict)  # tick, link ended at us
     told_us: dict[Ownership, int] = field(default_factory=dict)  # when a third one told of a sign
@@ -135,7 +137,9 @@ class Witness(Watch):
         )
         limit_ms = d.sync_nodes_timeout_ms
         deadline_ms = None if limit_ms is None else self.cluster.local_ms(host) + limit_ms
-        self.lives[host.key] = Life(safety.Syncing(mandatory, optional, deadline_ms))
+        self.lives[host.key] = Life(
+            safety.Syncing(mandatory, optional, deadline_ms), host.settings
+        )
 
     def before(self, host: Host, event: Any) -> None:
         """What a node hears."""
@@ -146,10 +150,11 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
                     self._hears(host, life, status, end.peer.incarnation)
-            case ev.Reloaded():  # what it heard last may be a cluster to join now
+            case ev.Reloaded(settings):  # what it heard last may be a cluster to join now
+                life.settings = settings
                 for link in life.links:
                     if link in life.statuses:
-                        _joins(host, life, life.statuses[link])
+                        _joins(life, life.statuses[link])
             case ev.LinkUp(link, name):
                 life.sync.seen.add(name)
                 end = host.ends.get(link)
@@ -178,7 +183,7 @@ class Witness(Watch):
                         life.first.setdefault(name, other)
 
     def _hears(self, host: Host, life: Life, status: Status, incarnation: int) -> None:
-        _joins(host, life, status)
+        _joins(life, status)
         epochs = [status.highest, status.running, *[h.epoch for h in status.hears]]
         for epoch in (*epochs, *[s.epoch for s in status.signs]):
             if epoch is not None and (life.heard is None or epoch > life.heard):
@@ -244,7 +249,7 @@ class Witness(Watch):
             if not self.cluster.twins:  # one that waits for its name is read, and not heard
                 self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
             life.begun = epoch
-            life.timeout_ms = host.settings.distributed.timeout_ms
+            life.timeout_ms = life.settings.distributed.timeout_ms
 
     # Checking.
 
@@ -291,8 +296,8 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return (one[0], min(ends, default=0))
 
 
-def _joins(host: Host, life: Life, status: Status) -> None:
-    life.sync.formed |= status.synced and status.digest == host.settings.digest
+def _joins(life: Life, status: Status) -> None:
+    life.sync.formed |= status.synced and status.digest == life.settings.digest
 
 
 def _note(life: Life, key: Ownership, tick: int) -> None:
