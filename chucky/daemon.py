@@ -59,7 +59,7 @@ class Daemon:
         self._events: deque[ev.Event] = deque()
         self._stepping = False
         self._timer: asyncio.TimerHandle | None = None
-        self._armed_ms: int | None = None
+        self._armed_ms = 0  # when there is a timer
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._notifier = systemd.Notifier()
         self._status = ""
@@ -166,20 +166,20 @@ class Daemon:
         self._arm()
 
     def _arm(self) -> None:
-        at_ms = self._node.deadline()
-        if at_ms == self._armed_ms and self._timer is not None:
-            return
+        at_ms, now_ms = self._node.deadline(), clock_ms()
         if self._timer is not None:
+            # One that is due comes at the end of this turn: each step of a turn would put it off.
+            if at_ms == self._armed_ms or self._armed_ms <= now_ms:
+                return
             self._timer.cancel()
             self._timer = None
-        self._armed_ms = at_ms
         if at_ms is not None:
-            delay_s = max(0, at_ms - clock_ms()) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+            self._armed_ms, delay_s = at_ms, max(0, at_ms - now_ms) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake, at_ms)
 
-    def _wake(self) -> None:
+    def _wake(self, due_ms: int) -> None:
         self._timer = None
-        self._step(ev.Wake())
+        self._step(ev.Wake(due_ms))
 
     def _act(self, action: ac.Action) -> None:
         match action:

@@ -46,7 +46,7 @@ class End:
         self.members.link_up(Link(id, peer, incarnation, at(peer), now_ms, now_ms), now_ms)
 
     def wake(self, now_ms: int) -> None:
-        self.members.settle(False, now_ms)
+        self.members.settle(now_ms, now_ms)
 
     @property
     def closed(self) -> list[int]:
