@@ -255,7 +255,7 @@ class Membership:
         before, link.hello = link.hello, hello._replace(uptime_ms=0, members=())
         if not link.dialled and not link.address.lacks_scope:
             at = link.listens_at(hello)
-            if self.contacts.addresses(link.name)[:1] != (at,):
+            if link.hello != before or self.contacts.addresses(link.name)[:1] != (at,):
                 self.contacts.came_up(0, link.name, self.listed(link.name), at)
         own = [Member(link.name, hello.addresses)]
         for member in (*own, *hello.members):
