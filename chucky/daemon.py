@@ -166,16 +166,16 @@ class Daemon:
         self._arm()
 
     def _arm(self) -> None:
-        at_ms, now_ms = self._node.deadline(), clock_ms()
+        at_ms, loop = self._node.deadline(), asyncio.get_running_loop()
         if self._timer is not None:
-            # One that is due comes at the end of this turn: each step of a turn would put it off.
-            if at_ms == self._armed_ms or self._armed_ms <= now_ms:
+            # One that is due (a ms is what clock_ms cuts off) stays, or each turn would put it off.
+            if at_ms == self._armed_ms or self._timer.when() <= loop.time() + 0.001:
                 return
             self._timer.cancel()
             self._timer = None
         if at_ms is not None:
-            self._armed_ms, delay_s = at_ms, max(0, at_ms - now_ms) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake, at_ms)
+            self._armed_ms, delay_s = at_ms, max(0, at_ms - clock_ms()) / 1000
+            self._timer = loop.call_later(delay_s, self._wake, at_ms)
 
     def _wake(self, due_ms: int) -> None:
         self._timer = None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chucky import cookie, daemon_reload
+from chucky import daemon as daemon_module
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
@@ -125,6 +126,23 @@ def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
         assert daemon._service.bound
         daemon._on_stop_signal()
         assert not daemon._service.bound
+
+    assert run(tmp_path, check) == 0
+
+
+def test_a_node_that_slept_wakes_as_if_it_had_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The clock counts time asleep, and the loop's does not.
+    async def check(daemon: Daemon) -> None:
+        old = daemon._timer
+        while daemon._timer is old:
+            await asyncio.sleep(0)
+        old, before_ms = daemon._timer, daemon_module.clock_ms
+        monkeypatch.setattr(daemon_module, "clock_ms", lambda: before_ms() + 3_600_000)
+        daemon._step(ev.Wake())
+        assert daemon._timer is not old
+        daemon._step(ev.ShutdownRequested())
 
     assert run(tmp_path, check) == 0
 
