@@ -54,7 +54,7 @@ class Daemon:
         self._incarnation = new_incarnation()
         self._events: deque[ev.Event] = deque()
         self._stepping = False
-        self._alarm = Alarm(lambda: self._step(ev.Wake()))
+        self._alarm = Alarm(lambda due_ms: self._step(ev.Wake(due_ms)))
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._notifier = systemd.Notifier()
         self._status = ""

@@ -11,12 +11,15 @@ def clock_ms() -> int:
 
 
 class Alarm:
-    """Calls `wake` once for each time it is set, on the loop's own turn."""
+    """Calls `wake` with the time that it was set to, once for each, on the loop's own turn.
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    What had come by that time was read by then: the loop reads first.
+    """
+
+    def __init__(self, wake: Callable[[int], None]) -> None:
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
-        self._at_ms = 0
+        self._at_ms = 0  # when there is a timer
 
     def set(self, at_ms: int | None) -> None:
         """Wake at this time on `clock_ms`, not at the one before; None: not at all.
@@ -24,15 +27,15 @@ class Alarm:
         One that is due is not put off any more: with something to read in each turn, and each time
         a new deadline, it would never come.
         """
-        now_ms = clock_ms()
+        loop = asyncio.get_running_loop()
         if self._timer is not None and at_ms is not None:
-            if at_ms == self._at_ms or self._at_ms <= min(at_ms, now_ms + 1):
+            # By the loop's clock, which a machine's sleep stops; a ms is what clock_ms cuts off.
+            if at_ms == self._at_ms or self._timer.when() <= loop.time() + 0.001:
                 return
         self.stop()
         if at_ms is not None:
-            self._at_ms = at_ms
-            delay_s = max(0, at_ms - now_ms) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+            self._at_ms, delay_s = at_ms, max(0, at_ms - clock_ms()) / 1000
+            self._timer = loop.call_later(delay_s, self._ring, at_ms)
 
     def stop(self) -> None:
         """Do not wake."""
@@ -40,6 +43,6 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
-    def _ring(self) -> None:
+    def _ring(self, at_ms: int) -> None:
         self._timer = None
-        self._wake()
+        self._wake(at_ms)

@@ -63,7 +63,7 @@ class Contacts:
             if len(self._named) >= MAX_TOLD:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
-        if contact.proven and address in contact.trusted:
+        if contact.proven and address in contact.trusted and address in contact.addresses:
             return
         self._changed = True
         contact.trust(address, first=not contact.proven)  # better than any hint

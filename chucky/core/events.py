@@ -135,9 +135,17 @@ class ShutdownRequested:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Nothing happened but time. All that had come by then was stepped before, unless `busy`."""
+    """Nothing happened but time. All that had come by `due_ms`, or else by now, was stepped before,
+    unless `busy`."""
 
+    due_ms: int | None = None
     busy: bool = False
+
+    def read_ms(self, now_ms: int) -> int | None:
+        """Until when all that had come was stepped; None: in the midst of it."""
+        if self.busy:
+            return None
+        return now_ms if self.due_ms is None else min(self.due_ms, now_ms)
 
 
 Event = (

@@ -255,7 +255,7 @@ class Membership:
         before, link.hello = link.hello, hello._replace(uptime_ms=0, members=())
         if not link.dialled and not link.address.lacks_scope:
             at = link.listens_at(hello)
-            if self.contacts.addresses(link.name)[:1] != (at,):
+            if link.hello != before or self.contacts.addresses(link.name)[:1] != (at,):
                 self.contacts.came_up(0, link.name, self.listed(link.name), at)
         own = [Member(link.name, hello.addresses)]
         for member in (*own, *hello.members):
@@ -333,8 +333,8 @@ class Membership:
         for link in self._all():
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
-    def _end_silent(self, now_ms: int) -> None:
-        silent_ms = now_ms - self.settings.tick_time_ms
+    def _end_silent(self, read_ms: int, now_ms: int) -> None:
+        silent_ms = read_ms - self.settings.tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for waiting in (self._newcomers, self._namesakes):
             for silent in [n for n in waiting.values() if n.alive_ms <= silent_ms]:
@@ -344,12 +344,13 @@ class Membership:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
 
-    def settle(self, busy: bool, now_ms: int) -> bool:
+    def settle(self, read_ms: int | None, now_ms: int) -> bool:
         """Do what is due: end silent links, dial, say hello to those who have not heard it. Return
-        whether a link, a Hello, our addresses or our settings are new. `busy`: something may wait
-        to be read, behind what was; then nobody is silent (docs/decisions/0017)."""
-        if not busy:
-            self._end_silent(now_ms)
+        whether a link, a Hello, our addresses or our settings are new. All that came until
+        `read_ms` was read; None: something may wait behind what was, so nobody is silent
+        (docs/decisions/0017)."""
+        if read_ms is not None:
+            self._end_silent(read_ms, now_ms)
         for name in self.contacts.forget_strangers(self.links, now_ms):
             self.gone.pop(name, None)
         if self.contacts.is_due(now_ms):
@@ -357,7 +358,7 @@ class Membership:
         for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
             del self.refused[name]
         everyone = (self.links.values(), self._newcomers.values())
-        return self.hellos.settle(*everyone, self.settings, busy, now_ms)
+        return self.hellos.settle(*everyone, self.settings, read_ms is None, now_ms)
 
     def _dial(self, now_ms: int) -> None:
         for id in self.contacts.give_up(self.links, now_ms):

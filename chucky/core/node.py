@@ -99,7 +99,7 @@ class Node:
         self._fold(event, now_ms)
         if not self._has_news:
             return []
-        self._settle(event != ev.Wake(), now_ms)
+        self._settle(event.read_ms(now_ms) if isinstance(event, ev.Wake) else None, now_ms)
         self._deadline_ms = None if self._exited else min(self._deadlines(now_ms))
         assert self._deadline_ms is None or self._deadline_ms > now_ms, "the caller would spin"
         out, self._out = self._out, []
@@ -292,10 +292,10 @@ class Node:
 
     # Settling: all that follows from what is known now.
 
-    def _settle(self, busy: bool, now_ms: int) -> None:
+    def _settle(self, read_ms: int | None, now_ms: int) -> None:
         if self._exited:
             return
-        if self._members.settle(busy, now_ms):
+        if self._members.settle(read_ms, now_ms):
             self._differences.compare(self._members.links.values(), self._settings)
         self._own.retry(now_ms)
         if self._beacons.due(self._members.links, self._settings, now_ms):

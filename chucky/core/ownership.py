@@ -134,7 +134,7 @@ class Ownership:
                 self.lease.withdraw()
         row = TRANSITIONS[state][type(verdict)]
         if row.effect is None:
-            return False
+            return self.lease is not None and self.lease.claim != claimed  # its own vote is free
         before = (state, self.running, self.asked_tick)
         self._cause = row.cause or self._cause
         if row.sentence:

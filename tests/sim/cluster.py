@@ -318,11 +318,11 @@ class Cluster:
     def _wake(self, host: Host, timer: int) -> None:
         if host.timer != timer or host.node is None:
             return
-        host.armed_ms = None
+        due_ms, host.armed_ms = host.armed_ms, None
         if host.paused:
             host.overdue = True
         else:
-            self.step(host, ev.Wake())
+            self.step(host, ev.Wake(due_ms))
 
     def _catch_up(
         self, host: Host, backlog: list[tuple[End | None, Callable[..., None], tuple[Any, ...]]]

@@ -137,9 +137,7 @@ class Witness(Watch):
         )
         limit_ms = d.sync_nodes_timeout_ms
         deadline_ms = None if limit_ms is None else self.cluster.local_ms(host) + limit_ms
-        self.lives[host.key] = Life(
-            safety.Syncing(mandatory, optional, deadline_ms), host.settings
-        )
+        self.lives[host.key] = Life(safety.Syncing(mandatory, optional, deadline_ms), host.settings)
 
     def before(self, host: Host, event: Any) -> None:
         """What a node hears."""

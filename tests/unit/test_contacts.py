@@ -623,3 +623,17 @@ def test_a_node_that_left_is_dialled_when_its_beacon_says_that_it_is_back() -> N
     assert wait_ms(known, 1000) == NOBODY_THERE_MS
     known.hint(A, AT, True, 1100)
     assert wait_ms(known, 1100) == 0
+
+
+def test_an_address_that_had_to_go_is_learned_anew_when_it_is_told_anew() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.itself(link, 1)
+    assert known.addresses(A) == ()
+    known.told(A, AT, True, 2)
+    assert known.addresses(A) == (AT,)
+    known.told(A, at(9), True, 3)
+    known.hint(A, Address(at(9).host, 9), True, 4)
+    known.told(A, at(9), True, 5)
+    assert known.addresses(A) == (AT, at(9))

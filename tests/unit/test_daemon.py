@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -15,14 +16,15 @@ from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY
-from chucky.names import NodeName, NodePattern
+from chucky.messages import Status
+from chucky.names import Address, NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 
 KEY = bytes(32)
 
 
-def run(folder: Path, check: Callable[[Daemon], Awaitable[None]]) -> int:
+def run(folder: Path, check: Callable[[Daemon], Awaitable[None]], tick_ms: int = 250) -> int:
     """Let the check look at a daemon on loopback; return the daemon's exit code."""
     (folder / "facts").write_text("a fact\n")
     (folder / "cookie").write_text("an old cookie of this test\n")
@@ -30,7 +32,7 @@ def run(folder: Path, check: Callable[[Daemon], Awaitable[None]]) -> int:
     first = random.randrange(10_000, 32_000, 20)
     options = Options("a", str(folder / "node.toml"), str(folder / "cookie"), "", str(folder))
     settings = Settings(
-        node=Node(listen="127.0.0.1", port=first),
+        node=Node(listen="127.0.0.1", port=first, tick_ms=tick_ms),
         discovery=Discovery(group="", group6="", port=first + 10),
         facts=Facts(file=str(folder / "facts"), listen="127.0.0.1", port=0),
     )
@@ -125,3 +127,44 @@ def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
         assert not daemon._service.bound
 
     assert run(tmp_path, check) == 0
+
+
+def test_a_node_that_reads_all_the_time_judges_who_is_silent_and_not_whose_words_wait(
+    tmp_path: Path,
+) -> None:
+    """Each turn of its loop reads b, then c for longer than a tick time; d has fallen silent."""
+    links = {NodeName(key, "h"): -1_000_000 - n for n, key in enumerate("bcd")}
+    b, c, d = links
+
+    async def check(daemon: Daemon) -> None:
+        loop, (ready, other), tick = asyncio.get_running_loop(), socket.socketpair(), 0
+
+        def hear(name: NodeName) -> None:
+            nonlocal tick
+            tick += 1
+            said = Status(tick, 0, b"", "standby")
+            daemon._step(ev.MessageReceived(links[name], said))
+
+        def turn() -> None:
+            hear(b)
+            for _ in range(6):
+                time.sleep(0.08)  # not half a tick time: the node is busy, not stalled
+                hear(c)
+
+        for name, link in links.items():
+            daemon._step(ev.LinkUp(link, name, 7, Address("127.0.0.9", 4041)))
+            hear(name)
+        loop.add_reader(ready, turn)
+        other.send(b"x")
+        async with asyncio.timeout(30):
+            while d in daemon._node._members.links:
+                await asyncio.sleep(0)
+        for _ in range(4):
+            assert {b, c} <= set(daemon._node._members.links)
+            await asyncio.sleep(0)
+        loop.remove_reader(ready)
+        ready.close()
+        other.close()
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check, tick_ms=100) == 0

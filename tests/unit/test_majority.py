@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 
 from chucky.core import events as ev
-from chucky.names import NodePattern
+from chucky.core.actions import Send
+from chucky.core.node import Node
+from chucky.messages import Backing, Status
+from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
 from tests.unit.cluster import Cluster, name
@@ -224,3 +227,20 @@ def test_an_observer_backs_nobody() -> None:
     )
     cluster.kill("a")
     assert cluster.run_until(lambda: cluster.serving == "b") <= TIMEOUT_MS + MARGIN_MS
+
+
+def test_who_stands_aside_gives_its_vote_in_the_same_step() -> None:
+    told = majority("ab")
+    node, at = Node(told, name("b"), 20, 0), Address("10.0.0.1", 4041)
+    node.step(ev.ApplicationReady(), 0)
+    node.step(ev.LinkUp(-1, name("a"), 10, at), TIMEOUT_MS)
+    says = Status(1, 0, told.digest, "standby", True, True, able=False)
+    node.step(ev.MessageReceived(-1, says), TIMEOUT_MS)
+    node.step(ev.Wake(), TIMEOUT_MS + 300)
+    assert node._lease is not None and node._lease.claim
+    node.step(ev.MessageReceived(-1, says._replace(tick=2)), TIMEOUT_MS + 301)
+    claims = says._replace(tick=3, able=True, claim=1)
+    actions = node.step(ev.MessageReceived(-1, claims), TIMEOUT_MS + 302)
+    said = [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, Status)]
+    assert [s.claim for s in said] == [0]
+    assert said[0].backing == Backing(name("a"), 10, 1, 3)

@@ -46,7 +46,7 @@ class End:
         self.members.link_up(Link(id, peer, incarnation, at(peer), now_ms, now_ms), now_ms)
 
     def wake(self, now_ms: int) -> None:
-        self.members.settle(False, now_ms)
+        self.members.settle(now_ms, now_ms)
 
     @property
     def closed(self) -> list[int]:
@@ -408,3 +408,16 @@ def test_a_refused_node_that_claims_our_name_or_none_is_said_once_in_a_while(
         a.members.link_down(-1, Ended.COOKIE, claimed, at(B), now_ms)
     assert len([x for x in a.out if isinstance(x, ac.Report)]) == 2
     assert not a.members.refused
+
+
+def test_an_address_that_a_beacon_told_first_is_no_hint_once_its_node_says_it() -> None:
+    a, known, other = End(A), at(B), Address("10.9.0.1", 4041)
+    a.members.beacon(Beacon(B, 10, known.port), known, 0)
+    a.up(-1, B)
+    a.members.hello(-1, Hello("1", 0, known.port, (), ()), 0)
+    a.members.link_down(-1, Ended.CLOSED, B, known, 1)
+    a.members.link_up(Link(1, B, 10, other, 1, 1), 1)  # that is the best from now on
+    for number in range(3):
+        source = Address(f"10.66.0.{number}", 4041)
+        a.members.contacts.hint(B, source, True, 2)
+    assert a.members.contacts.addresses(B)[:2] == (other, known)

@@ -921,7 +921,9 @@ def test_no_peer_is_silent_whose_word_waits_behind_that_of_another() -> None:
     assert hears(2, 1, tick_time_ms + 1) == [] and ended(ev.Wake(), tick_time_ms + 1) == []
     for now_ms in range(tick_time_ms + 100, 2 * tick_time_ms, 100):
         assert ended(ev.Wake(), now_ms) == []
-    assert ended(ev.Wake(), 2 * tick_time_ms) == [1]
+    # This turn began before: what came since waits.
+    assert ended(ev.Wake(2 * tick_time_ms - 1), 2 * tick_time_ms) == []
+    assert ended(ev.Wake(2 * tick_time_ms), 2 * tick_time_ms) == [1]
     assert node.deadline() == 2 * tick_time_ms + 1
 
 

@@ -36,7 +36,7 @@ class Careful(Node):
         quiet = super()._is_quiet(now_ms)
         if quiet:
             Careful.spared += 1
-            self._settle(True, now_ms)
+            self._settle(None, now_ms)
             # A beacon goes out with any step from some time on, and with the next as well.
             assert [a for a in self._out if not isinstance(a, Announce)] == []
             assert self.believes() == self.kept
