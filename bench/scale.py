@@ -201,7 +201,7 @@ def _costs(cluster: Cluster, labels: str, plan: Plan) -> tuple[float, float, flo
     def used() -> list[tuple[int, int]]:
         return [(cpu_ns(cluster[x].pid), packets_out(cluster[x].netns)) for x in labels]
 
-    time.sleep(plan.quiet_s)
+    time.sleep(plan.quiet_s * max(1, len(labels) // 10))  # the more, the longer until they rest
     before, began = used(), time.monotonic()
     at(now_ms() + round(plan.scale_idle_s * 1000))
     after, for_s = used(), time.monotonic() - began
