@@ -181,6 +181,8 @@ MUTANTS = (
         "elif best and (refused or why is Ended.REFUSED) and", "elif False and"),
     one("4", "a hint that refuses takes a turn", "contacts",
         "elif best and (refused or why is", "elif best and (why is"),
+    one("4", "a hint takes a turn of who backs off", "contacts",
+        "since_ms = now_ms if best or refuses else contact.best_ms", "since_ms = now_ms"),
     one("4", "a slow handshake where a beacon leads is given up", "contacts",
         "(0 if no_place else MAX_ASIDE)", "0"),
     one("4", "a dial at the fourth address ends another one", "contacts",

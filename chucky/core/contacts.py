@@ -134,7 +134,9 @@ class Contacts:
         refuses = contact.refused.issuperset(contact.addresses)
         if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
-            contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
+            # All refused, or it takes no turn from the best.
+            since_ms = now_ms if best or refuses else contact.best_ms
+            contact.next_ms = max(now_ms, since_ms + self._jitter(contact.backoff_ms))
         elif aside is not None:
             pass
         elif refused and not best:

@@ -637,3 +637,18 @@ def test_an_address_that_had_to_go_is_learned_anew_when_it_is_told_anew() -> Non
     known.hint(A, Address(at(9).host, 9), True, 4)
     known.told(A, at(9), True, 5)
     assert known.addresses(A) == (AT, at(9))
+
+
+def test_hints_take_no_turn_from_the_best_address_of_who_backs_off() -> None:
+    known, now_ms, dials, dialled = contacts(), 0, 0, [0]
+    known.told(A, AT, False, 0)
+    known.hint(A, at(7), False, 0)  # a stranger that refuses
+    while now_ms < 20 * BACKOFF_LIMIT_MS:
+        ((link, address),) = known.due(set(), now_ms)
+        known.ended(link, Ended.UNREACHED if address == AT else Ended.PROTOCOL, now_ms)
+        dials += 1
+        dialled += [now_ms] if address == AT else []
+        now_ms += wait_ms(known, now_ms)
+    gaps = [b - a for a, b in zip(dialled, dialled[1:], strict=False)]
+    assert max(gaps) <= BACKOFF_LIMIT_MS * 12 // 10
+    assert dials <= 2 * 20 * 10 // 8
