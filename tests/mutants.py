@@ -382,6 +382,8 @@ MUTANTS = (
         "            link.hello = link.hello._replace(addresses=(source,))\n"),
     one("11", "whom one knows the others do not get to know", "membership",
         "self.contacts.told(member.name, address, listed, now_ms)", "pass"),
+    one("11", "a member's word does not end a back-off", "contacts",
+        "if contact.backoff_ms:", "if False:"),
     one("11", "each new member is told at once", "hellos",
         "calm = not busy and now_ms >= self._calm_ms", "calm = not busy"),
     one("11", "all members are told again and again", "hellos",

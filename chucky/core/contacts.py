@@ -63,6 +63,10 @@ class Contacts:
             if len(self._named) >= MAX_TOLD:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        if contact.backoff_ms:  # it is up: what kept it from us may be over
+            contact.backoff_ms = contact.turn = 0
+            contact.next_ms = max(now_ms, contact.began_ms + REDIAL_MS)
+            self._changed = True
         if contact.proven and address in contact.trusted and address in contact.addresses:
             return
         self._changed = True
