@@ -388,6 +388,8 @@ MUTANTS = (
         "calm = not busy and now_ms >= self._calm_ms", "calm = not busy"),
     one("11", "all members are told again and again", "hellos",
         "if m not in to.told)", "if m)"),
+    one("11", "a member that returns in one turn is not told anew", "hellos",
+        "link.told -= left", "pass"),
     one("11", "members that wait are never told", "hellos",
         "if waits else None", "if False else None"),
     one("L5", "a new link is news to all", "speech",
