@@ -63,6 +63,10 @@ class Contacts:
             if len(self._named) >= MAX_TOLD:
                 return
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        if contact.backoff_ms:  # it is up: what kept it from us may be over
+            contact.backoff_ms = contact.turn = 0
+            contact.next_ms = max(now_ms, contact.began_ms + REDIAL_MS)
+            self._changed = True
         if contact.proven and address in contact.trusted and address in contact.addresses:
             return
         self._changed = True
@@ -134,7 +138,9 @@ class Contacts:
         refuses = contact.refused.issuperset(contact.addresses)
         if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
-            contact.next_ms = now_ms + self._jitter(contact.backoff_ms)
+            # All refused, or it takes no turn from the best.
+            since_ms = now_ms if best or refuses else contact.best_ms
+            contact.next_ms = max(now_ms, since_ms + self._jitter(contact.backoff_ms))
         elif aside is not None:
             pass
         elif refused and not best:

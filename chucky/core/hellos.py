@@ -69,7 +69,7 @@ class Hellos:
         news = seen != self._seen
         if news:
             self._seen = seen
-            self._members = members(links)
+            self._learn(links, everyone)
         if not news and (self.due_ms is None or now_ms < self.due_ms):
             return news
         calm = not busy and now_ms >= self._calm_ms
@@ -85,6 +85,15 @@ class Hellos:
         waits = self._members != self._spread
         self.due_ms = max(self._calm_ms, now_ms + 1) if waits else None
         return news
+
+    def _learn(self, links: Collection[Link], everyone: Collection[Link]) -> None:
+        before, self._members = self._members, members(links)
+        left = {m for told in before for m in told}.difference(*self._members)
+        if left:  # who returns is told of anew, though nothing was said meanwhile
+            for link in everyone:
+                link.told -= left
+            away, here = self._spread
+            self._spread = [m for m in away if m not in left], [m for m in here if m not in left]
 
     def greet(self, to: Link, links: Collection[Link], settings: Settings, now_ms: int) -> None:
         """Say the first Hello on a link that is not in use."""

@@ -637,3 +637,36 @@ def test_an_address_that_had_to_go_is_learned_anew_when_it_is_told_anew() -> Non
     known.hint(A, Address(at(9).host, 9), True, 4)
     known.told(A, at(9), True, 5)
     assert known.addresses(A) == (AT, at(9))
+
+
+def test_hints_take_no_turn_from_the_best_address_of_who_backs_off() -> None:
+    known, now_ms, dials, dialled = contacts(), 0, 0, [0]
+    known.told(A, AT, False, 0)
+    known.hint(A, at(7), False, 0)  # a stranger that refuses
+    while now_ms < 20 * BACKOFF_LIMIT_MS:
+        ((link, address),) = known.due(set(), now_ms)
+        known.ended(link, Ended.UNREACHED if address == AT else Ended.PROTOCOL, now_ms)
+        dials += 1
+        dialled += [now_ms] if address == AT else []
+        now_ms += wait_ms(known, now_ms)
+    gaps = [b - a for a, b in zip(dialled, dialled[1:], strict=False)]
+    assert max(gaps) <= BACKOFF_LIMIT_MS * 12 // 10
+    assert dials <= 2 * 20 * 10 // 8
+
+
+@pytest.mark.parametrize(("listed", "why"), [(False, Ended.UNREACHED), (True, Ended.COOKIE)])
+def test_a_member_s_word_that_a_node_is_there_ends_its_back_off(listed: bool, why: Ended) -> None:
+    known, now_ms = contacts(), 0
+    known.told(A, AT, listed, 0)
+    while now_ms < 10 * BACKOFF_LIMIT_MS:
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, why, now_ms)
+        now_ms += wait_ms(known, now_ms)
+    ((link, _),) = known.due(set(), now_ms)
+    known.ended(link, why, now_ms)
+    known.told(A, AT, listed, now_ms + 5)
+    assert wait_ms(known, now_ms) == REDIAL_MS
+    ((link, address),) = known.due(set(), now_ms + REDIAL_MS)
+    assert address == AT
+    known.ended(link, why, now_ms + REDIAL_MS)
+    assert wait_ms(known, now_ms + REDIAL_MS) <= 1200

@@ -130,6 +130,16 @@ def test_that_a_member_left_is_not_told_but_that_it_returned() -> None:
     assert a.said(6) == {"b": "d", "c": "d", "d": "bc"}
 
 
+def test_a_member_that_leaves_and_returns_in_one_turn_is_told_anew() -> None:
+    a = Links("bcd")
+    a.said(0)
+    del a.links["d"]
+    assert a.said(5, busy=True) == {}
+    a.up("d")
+    assert a.said(6, busy=True) == {"d": "bc"} and a.hellos.due_ms == 7
+    assert a.said(7) == {"b": "d", "c": "d"}
+
+
 def test_our_own_new_addresses_are_told_at_once() -> None:
     a = Links("bc")
     a.said(0)
