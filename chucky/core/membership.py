@@ -77,13 +77,18 @@ class Membership:
 
     def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> None:
         """Take a hint: a node may be there. Answer when it asks."""
-        if (beacon.name, beacon.incarnation) == (self.me, self.incarnation):
+        if not self.heeds(beacon):
             return
         if beacon.asks:
             self._answer(source, now_ms)
         if self.lacks(beacon):
             at = Address(source.host, beacon.port)
             self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
+
+    def heeds(self, beacon: Beacon) -> bool:
+        """Return whether a beacon is another node's, and asks or is of one that is not linked."""
+        own = (beacon.name, beacon.incarnation) == (self.me, self.incarnation)
+        return not own and (beacon.asks or self.lacks(beacon))
 
     def newcomer(self, link: int) -> Link | None:
         """Return the link with this id if it waits for its name."""

@@ -134,8 +134,7 @@ class Node:
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon of another node is worth a step: most are of linked peers."""
-        own = (beacon.name, beacon.incarnation) == (self._me, self._incarnation)
-        return not own and (beacon.asks or self._members.lacks(beacon))
+        return self._members.heeds(beacon)
 
     @property
     def route(self) -> Route:

@@ -60,13 +60,14 @@ class Speech:
         status = self._status(tick, now_ms)
         self._rests = self._sync.synced and rests(status)
         due = now_ms >= self.tick_by_ms - self._early_ms
-        news = due or status.news != self._news
+        said = status.news
+        news = due or said != self._news
         to = [k for k in links if news or k.id not in self._greeted]
         if not news and not to:
             return
         if due:
             self.tick_by_ms = now_ms + self._members.settings.node.tick_ms
-        self._news, self._ends = status.news, own.records.ends()
+        self._news, self._ends = said, own.records.ends()
         self._greeted = {k.id for k in links}
         self._members.tick = tick
         if self._lease is not None:
