@@ -402,6 +402,13 @@ def test_a_cut_one_way_silences_one_way() -> None:
     assert "b@h is silent: it is down" not in cluster.log("a")
 
 
+def test_the_kernel_of_a_frozen_process_resets_what_comes_for_a_link_that_is_reset() -> None:
+    cluster, _ = calm()
+    cluster.freeze("a")
+    cluster.reset("a", "b")
+    cluster.run_until(lambda: "a@h ended its link: it is down" in cluster.log("b"), 900)
+
+
 def test_a_process_that_sleeps_finds_its_clock_far_ahead() -> None:
     cluster, _ = calm()
     cluster.suspend("a")

@@ -53,7 +53,7 @@ class End:
 
     __slots__ = (
         "host", "incarnation", "link", "at", "peer", "path", "queue", "last_us", "stalled_us",
-        "address", "claimed", "expected", "late_us",
+        "address", "claimed", "expected", "late_us", "reset",
     )  # fmt: skip
 
     def __init__(self, host: "Host", link: int, address: Address, path: Path) -> None:
@@ -70,6 +70,7 @@ class End:
         self.claimed: NodeName | None = None
         self.expected: NodeName | None = None
         self.late_us = 0  # when the handshake's next word must have come
+        self.reset = False  # its kernel had a reset: a paused process learns of it when it goes on
 
 
 class Links:
@@ -161,10 +162,14 @@ class Links:
             if seg is Seg.FIN or seg is Seg.RST:
                 end.at = At.GONE
             return
-        if end.at is At.GONE or host.node is None or host.incarnation != end.incarnation:
+        over = end.at is At.GONE or end.reset
+        if over or host.node is None or host.incarnation != end.incarnation:
             if seg is not Seg.RST:
                 self._reset(end)
             return
+        if seg is Seg.RST:
+            end.reset = True
+            end.queue.clear()
         host.input(end, self._read, end, seg)
 
     def _read(self, end: End, seg: Seg | bytes) -> None:
