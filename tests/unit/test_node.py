@@ -1014,6 +1014,24 @@ def test_a_restarted_owner_does_not_go_on_under_the_epoch_of_its_former_start() 
     assert 5000 - 250 <= took_ms <= 5000 + 50
 
 
+def test_a_former_start_that_looks_later_does_not_make_a_loss_look_older() -> None:
+    """The clock was set back, and one who does not hear the owner tells of that start."""
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    cluster.split("a", "bc")
+    cluster.kill("a")
+    cluster.hosts["a"].wall_s -= 3600
+    cluster.start("a")  # alone: it begins the same epoch
+    cluster.run(1000)
+    assert cluster.serving == "a"
+    cluster.heal("a", "b")
+    cluster.heal("b", "a")
+    cluster.run(6000)
+    assert cluster.serving == "a"
+    cluster.power_off("a")
+    took_ms = cluster.run_until(lambda: cluster.serving == "b")
+    assert 5000 - 250 <= took_ms <= 5000 + 50
+
+
 def test_with_timeout_inf_a_failed_application_is_retried_where_it_failed() -> None:
     cluster = running(Cluster(settings(timeout_ms=None)), "b", "c")
     cluster.give("b", ev.ApplicationFailed("broken"))

@@ -98,6 +98,13 @@ OWNER = {
         {"peers": (peer(D, running=Epoch(2, D), digest=OTHER),)},
         Yield(D),
     ),
+    "8: another digest, an equal epoch number: by name, whatever this list says": (
+        {
+            "nodes": PriorityList(((NodePattern("b"),), (NodePattern("a"),))),
+            "peers": (peer(A, running=Epoch(3, A), digest=OTHER),),
+        },
+        Yield(A),
+    ),
     "6: heard of a higher epoch": ({"highest": E5}, Advance()),
     "6: of one as high, of a later name": ({"highest": Epoch(3, C)}, Advance()),
     "6: of its own": ({"highest": E3}, Hold()),
