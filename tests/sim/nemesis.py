@@ -308,6 +308,13 @@ class Nemesis(Watch):
         self.cluster.tell(f"{host.key}: is put {'on' if on else 'off'} standby")
         self.cluster.give(host.key, ev.StandbyRequested(self._number, on))
 
+    def _clock(self, host: Host) -> Undo | None:
+        """The wall clock is set: starts from now on have other incarnations."""
+        step_s = self.rng.choice((-86_400, -60, -1, 1, 60, 86_400))
+        self.cluster.tell(f"{host.key}: its clock is set by {step_s} s")
+        host.wall_s += step_s
+        return None
+
     def _addresses(self, host: Host) -> Undo | None:
         """An interface comes up."""
         self.cluster.give(host.key, ev.AddressesChanged((host.address,), came_up=True))
