@@ -432,8 +432,6 @@ MUTANTS = (
         "return owned and status", "return status"),
     one("0015", "it is passed over in the midst of a move", "view",
         "return owned and status.starting is None and status.naming is None", "return owned"),
-    one("0015", "it is passed over before the sync", "speech",
-        "self._sync.synced and rests(status)", "rests(status)"),
     one("0015", "a word of an ownership's end is passed over", "speech",
         " and self._ends == self._own.records.ends()", ""),
 )  # fmt: skip

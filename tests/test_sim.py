@@ -7,7 +7,7 @@ import pytest
 
 from chucky.core import events as ev
 from chucky.core.ownership import Ownership
-from chucky.messages import Epoch
+from chucky.messages import Epoch, Heard, Holds, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Facts, Settings
@@ -290,6 +290,24 @@ def test_a_timeout_holds_until_its_node_reads_another() -> None:
     cluster.hosts["b"].settings = INF  # of a reload that a paused node has yet to read
     cluster.kill("a")
     cluster.run_until(lambda: cluster.serving == "b")
+
+
+def test_with_timeout_inf_who_lost_it_and_is_back_starts_unless_it_was_succeeded() -> None:
+    cluster = Cluster(INF, "ab")
+    witness = Witness(cluster)
+    cluster.start("a", "b")
+    cluster.run(50)
+    a, e1, e2 = cluster.hosts["a"], Epoch(1, A), Epoch(2, B)
+    witness.lives["a"].signs = {(e1, 7): (9, 0), (e2, 8): (5, 0)}
+    witness.sent_us[e2, 8] = {5: cluster.time.now_us}
+    later = safety.Sign(e2, 5, cluster.time.now_us)
+    assert witness.last_sign(a) is None
+    witness.lives["a"].timeout_ms = 1000
+    assert witness.last_sign(a) == later
+    witness.lives["a"].timeout_ms = None
+    told = Status(1, 0, b"", "standby", hears=(Heard(e2, 8, Holds.RUNNING, b"", 0),))
+    witness.before(a, ev.MessageReceived(next(iter(a.ends)), told))
+    assert witness.last_sign(a) == later
 
 
 def test_the_witness_lets_a_twin_wait_while_the_first_of_its_name_is_linked() -> None:

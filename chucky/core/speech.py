@@ -58,7 +58,7 @@ class Speech:
         if own.running is not None:
             own.records.runs_here(own.running, own.incarnation, tick, now_ms)
         status = self._status(tick, now_ms)
-        self._rests = self._sync.synced and rests(status)
+        self._rests = rests(status)
         due = now_ms >= self.tick_by_ms - self._early_ms
         said = status.news
         news = due or said != self._news

@@ -5,7 +5,7 @@ from typing import Any
 
 from chucky.core import actions as ac
 from chucky.core import events as ev
-from chucky.messages import End, Epoch, Naming, Status
+from chucky.messages import End, Epoch, Holds, Naming, Status
 from chucky.names import NodeName
 from chucky.settings import Settings
 from tests.sim import safety
@@ -27,6 +27,7 @@ class Life:
     sync: safety.Syncing
     settings: Settings  # as it was told: a paused node reads a reload when it goes on
     heard: Epoch | None = None  # the highest epoch
+    ran: Epoch | None = None  # the highest that it was told runs: older ones are succeeded
     signs: dict[Ownership, tuple[int, int]] = field(default_factory=dict)  # tick, link ended at us
     told_us: dict[Ownership, int] = field(default_factory=dict)  # when a third one told of a sign
     statuses: dict[int, Status] = field(default_factory=dict)  # the newest, by link
@@ -117,13 +118,21 @@ class Witness(Watch):
             (max(self.sent_us.get(key, {}).get(tick, 0), ended_us), key, tick)
             for key, (tick, ended_us) in signs.items()
         ]
-        if not found:
+        if not found or self._is_back(host, signs):
             return None
         owners = max(found), max(found, key=lambda f: f[1])
         if any(key in self.given_up or key[0].node == host.name for _, key, _ in owners):
             return None
         at_us, key, tick = min(owners)
         return safety.Sign(key[0], tick, at_us)
+
+    def _is_back(self, host: Host, signs: dict[Ownership, tuple[int, int]]) -> bool:
+        """Whether this node itself lost an ownership and the timeout is inf: it waits for nobody,
+        whoever was lost last (docs/decisions/0014)."""
+        life = self.lives[host.key]
+        own = [k for k in signs if k[0].node == host.name and k not in self.given_up]
+        succeeded = life.ran is not None and all(epoch <= life.ran for epoch, _ in own)
+        return bool(own) and life.timeout_ms is None and not succeeded
 
     # Gathering.
 
@@ -186,8 +195,11 @@ class Witness(Watch):
         for epoch in (*epochs, *[s.epoch for s in status.signs]):
             if epoch is not None and (life.heard is None or epoch > life.heard):
                 life.heard = epoch
+        run = [h.epoch for h in status.hears if h.holds is Holds.RUNNING]
         if status.running is not None:
+            run.append(status.running)
             _note(life, (status.running, incarnation), status.tick)
+        life.ran = max([life.ran, *run] if life.ran else run, default=None)
         for sign in status.signs:
             key, end_us = (sign.epoch, sign.incarnation), 0
             if sign.end is End.ENDED:  # whoever told may be gone when its word is acted on

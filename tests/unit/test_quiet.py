@@ -4,10 +4,10 @@ changes nothing, and what is not spared would."""
 import pytest
 
 from chucky.core import events as ev
-from chucky.core.actions import Action, Announce, Prepare, Report
+from chucky.core.actions import Action, Announce, Prepare, Report, StartApplication
 from chucky.core.node import Node
 from chucky.core.view import rests
-from chucky.messages import Epoch, Heard, Holds, Naming, Placed, Status
+from chucky.messages import End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
@@ -81,6 +81,39 @@ def test_a_placement_that_binds_no_more_is_news() -> None:
     assert any(isinstance(a, Prepare) for a in node.step(says(3, 1330 - made_ms), 1330))
 
 
+def test_a_word_that_a_lost_owner_lives_is_news_though_it_is_said_again() -> None:
+    told = Settings(Distributed(nodes=NODES))
+    owns, lost = Epoch(5, name("b")), Epoch(7, name("d"))
+    node = Node(told, name("a"), 20, 1000)
+
+    def says(link: int, tick: int, sign: Sign) -> ev.MessageReceived:
+        said = Status(tick, 0, told.digest, "", True, True, True, highest=lost, signs=(sign,))
+        return ev.MessageReceived(link, said._replace(running=owns if link == -1 else None))
+
+    for link, who in ((-1, "b"), (-2, "c")):
+        node.step(ev.LinkUp(link, name(who), 10, Address(f"10.0.0.{-link}", 4041)), 1001)
+    node.step(says(-2, 1, Sign(lost, 7, 10, End.RUNNING, 0)), 1002)
+    node.step(says(-1, 1, Sign(lost, 7, 11, End.ENDED, 0)), 1003)
+    while (now_ms := node.deadline()) is not None and now_ms < 1300:
+        node.step(ev.Wake(), now_ms)
+    for link, tick, sign, news in (
+        (-1, 2, Sign(lost, 7, 11, End.ENDED, 300), False),
+        (-2, 2, Sign(lost, 7, 12, End.RUNNING, 0), True),
+    ):
+        node.step(says(link, tick, sign), 1310)
+        assert node.news is news
+
+
+def test_a_handshake_that_ends_ends_a_look_that_waits_for_it_only() -> None:
+    node = Node(Settings(Distributed(nodes=NODES)), name("a"), 20, 1000)
+    node.step(ev.ApplicationReady(), 1000)
+    node.step(ev.LinkBegan(-1), 1100)
+    node.step(ev.Wake(), 1200)
+    assert node.running is None
+    ended = ev.LinkDown(-1, ev.Ended.CLOSED, None, Address("10.0.0.99", 4041))
+    assert any(isinstance(a, StartApplication) for a in node.step(ended, 1201))
+
+
 def test_a_connection_that_comes_to_nothing_is_no_news_but_for_its_cookie() -> None:
     cluster = Cluster(Settings(Distributed(nodes=NODES)))
     cluster.start("a", "b")
@@ -106,11 +139,12 @@ def test_who_names_or_starts_does_not_rest() -> None:
     assert not rests(Status(1, 0, b"", "", hears=(Heard(one, 10, Holds.STARTING, b"", 0),)))
 
 
-def test_who_says_anew_who_it_is_is_heard_and_who_repeats_it_is_not() -> None:
+@pytest.mark.parametrize("key", ["a", "b"])  # one of them has dialled
+def test_who_says_anew_who_it_is_is_heard_and_who_repeats_it_is_not(key: str) -> None:
     cluster = Cluster(Settings(Distributed(nodes=NODES)))
     cluster.start("a", "b")
     cluster.run(1000)
-    node, now_ms = cluster.hosts["a"].node, cluster.now_ms
+    node, now_ms = cluster.hosts[key].node, cluster.now_ms
     assert node is not None
     (link,) = node._members.links.values()
     assert link.hello is not None
