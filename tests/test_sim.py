@@ -410,7 +410,8 @@ def test_a_path_is_clear_when_what_was_slow_has_arrived() -> None:
         lan.set_slow(a, b, extra_us)
     lan.set_cut(a, b, True)
     lan.set_cut(a, b, False)
-    assert lan.path(a, b).clear_us == cluster.time.now_us + 1000 * MS
+    path = lan.path(a, b)
+    assert path.clear_us == path.arrived_us == cluster.time.now_us + 1000 * MS
 
 
 def test_a_cut_one_way_silences_one_way() -> None:

@@ -160,7 +160,8 @@ class Drills:
         self.nemesis.rest()
         began_us = self.cluster.time.now_us
         ran = [h for h in self.nodes if h.running is not None and h.node is not None]
-        self.cluster.run(500 + self.slack_us // MS)
+        late_us = max(path.arrived_us for path in self.cluster.lan.paths.values()) - began_us
+        self.cluster.run(500 + (self.slack_us + max(0, late_us)) // MS)
         self._check_l5(ran)
         # A node that was stopping when phase one ended stops yet, and is started again.
         for _ in range(3):

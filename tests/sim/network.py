@@ -21,9 +21,13 @@ PORT = 4041
 
 
 class Path:
-    """One direction between two hosts; `clear_us` is since when its frames pass as they should."""
+    """One direction between two hosts; `clear_us` is since when its frames pass as they should,
+    `arrived_us` since when none is under way that was sent while it was slow."""
 
-    __slots__ = ("source", "target", "base_us", "jitter_us", "extra_us", "cut", "clear_us", "known")
+    __slots__ = (
+        "source", "target", "base_us", "jitter_us", "extra_us", "cut", "clear_us", "arrived_us",
+        "known",
+    )  # fmt: skip
 
     def __init__(self, source: "Host", target: "Host", base_us: int, jitter_us: int) -> None:
         self.source = source
@@ -32,7 +36,7 @@ class Path:
         self.jitter_us = jitter_us
         self.extra_us = 0
         self.cut = False
-        self.clear_us = 0
+        self.clear_us = self.arrived_us = 0
         self.known = (0, 0)  # the incarnations that last had a link: they need no beacon
 
     @property
@@ -84,7 +88,8 @@ class Lan:
         """Let frames take so much longer."""
         path = self.path(one, other)
         # What is under way keeps its place in the stream, so the slow spell outlasts its end.
-        path.clear_us = max(path.clear_us, self.time.now_us + path.extra_us)
+        path.arrived_us = max(path.arrived_us, self.time.now_us + path.extra_us)
+        path.clear_us = max(path.clear_us, path.arrived_us)
         path.extra_us = extra_us
 
     # Beacons.
