@@ -306,6 +306,9 @@ def test_with_timeout_inf_who_lost_it_and_is_back_starts_unless_it_was_succeeded
     assert witness.last_sign(a) == later
     witness.lives["a"].timeout_ms = None
     told = Status(1, 0, b"", "standby", hears=(Heard(e2, 8, Holds.RUNNING, b"", 0),))
+    own = told._replace(hears=(Heard(e1, 7, Holds.RUNNING, b"", 0),))
+    witness.before(a, ev.MessageReceived(next(iter(a.ends)), own))
+    assert witness.last_sign(a) is None
     witness.before(a, ev.MessageReceived(next(iter(a.ends)), told))
     assert witness.last_sign(a) == later
 

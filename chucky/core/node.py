@@ -174,7 +174,9 @@ class Node:
             case ev.LinkUp(id, name, incarnation, address):
                 self._link_up(Link(id, name, incarnation, address, now_ms, now_ms), now_ms)
             case ev.LinkDown(id, why, name, address):
-                known = self._members.knows(id)
+                known, waits = self._members.knows(id), self._members.newcomer(id)
+                if waits is not None:
+                    self._owner_ended(waits, now_ms)
                 self._members.link_down(id, why, name, address, now_ms)
                 self._has_news = known or self._is_due(now_ms)
                 self._connects.ended(id, None, why.value)
@@ -279,10 +281,14 @@ class Node:
             self._lease.hear(PeerView(link.name, link.incarnation, status), votes, now_ms)
 
     def _link_ended(self, link: Link, heard: bool) -> None:
-        if heard and link.status is not None and link.status.running is not None:
-            running = link.status.running
-            self._own.records.ended(running, link.incarnation, self._stepped_ms)
+        if heard:
+            self._owner_ended(link, self._stepped_ms)
         self._differences.forget(link.name)
+
+    def _owner_ended(self, link: Link, now_ms: int) -> None:
+        """The end of a link is a sign of the owner's life, whoever has its name (S4)."""
+        if link.status is not None and link.status.running is not None:
+            self._own.records.ended(link.status.running, link.incarnation, now_ms)
 
     def _name_taken(self, address: Address) -> None:
         self._own.give_up()

@@ -131,7 +131,7 @@ class Witness(Watch):
         whoever was lost last (docs/decisions/0014)."""
         life = self.lives[host.key]
         own = [k for k in signs if k[0].node == host.name and k not in self.given_up]
-        succeeded = life.ran is not None and all(epoch <= life.ran for epoch, _ in own)
+        succeeded = life.ran is not None and all(epoch < life.ran for epoch, _ in own)
         return bool(own) and life.timeout_ms is None and not succeeded
 
     # Gathering.

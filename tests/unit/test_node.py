@@ -927,25 +927,31 @@ def test_no_peer_is_silent_whose_word_waits_behind_that_of_another() -> None:
     assert node.deadline() == 2 * tick_time_ms + 1
 
 
-def test_an_owner_lives_while_its_link_waits_for_its_name() -> None:
+@pytest.mark.parametrize("another_hears_it_end", [False, True])
+def test_an_owner_lives_while_its_link_waits_for_its_name(another_hears_it_end: bool) -> None:
     node, at = Node(settings(), name("b"), 20, 0), Address("10.0.0.1", 4041)
+    again = Epoch(2, name("a"))
 
     def says(link: int, epoch: Epoch) -> ev.MessageReceived:
         said = Status(1, 0, settings().digest, "owner", True, True, highest=epoch, running=epoch)
         return ev.MessageReceived(link, said)
 
+    sign = Sign(again, 11, 0, End.ENDED, 0)  # it was told no tick after the first
+    tells = Status(1, 0, settings().digest, "", True, True, highest=again, signs=(sign,))
     for now_ms, event in (
         (0, ev.ApplicationReady()),
         (0, ev.LinkUp(-1, name("a"), 10, at)),
+        (0, ev.LinkUp(-3, name("c"), 30, at)),
         (1, says(-1, Epoch(1, name("a")))),
         (500, ev.LinkUp(-2, name("a"), 11, at)),  # it has restarted
-        (700, says(-2, Epoch(2, name("a")))),
-        (701, ev.LinkDown(-2, ev.Ended.CLOSED, name("a"), at)),
-    ):
+        (700, says(-2, again)),
+        (900, ev.LinkDown(-2, ev.Ended.CLOSED, name("a"), at)),
+        (901, ev.MessageReceived(-3, tells)),
+    )[: 8 if another_hears_it_end else 7]:
         node.step(event, now_ms)
     while not any(isinstance(a, ac.StartApplication) for a in node.step(ev.Wake(), now_ms)):
         now_ms = node.deadline() or 0
-    assert now_ms == 700 + 5000
+    assert now_ms == 900 + 5000
 
 
 def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
