@@ -149,6 +149,8 @@ MUTANTS = (
         "elif waits is not None and message.running is not None:", "elif False:"),
     one("S4", "what a peer tells that is asked counts for nothing", "verdict",
         " or _loss(view)[0] is not None:", ":"),
+    one("L1", "who is killed after its link was lost just now is not asked at once", "contacts",
+        "max(now_ms - REDIAL_MS, contact", "max(now_ms, contact"),
     one("S4", "the end of a link that waits for its name is no sign of life", "node",
         "if waits is not None:", "if False:"),
     one("S4", "a vacancy is shorter than its timeout", "verdict",

@@ -292,6 +292,15 @@ def test_a_timeout_holds_until_its_node_reads_another() -> None:
     cluster.run_until(lambda: cluster.serving == "b")
 
 
+def test_the_witness_knows_of_an_owner_that_tells_nobody() -> None:
+    cluster = Cluster(INF, "a")
+    witness = Witness(cluster)
+    cluster.start("a")
+    cluster.run_until(lambda: cluster.serving == "a")
+    a = cluster.hosts["a"]
+    assert witness.lives["a"].signs == {(a.running, a.incarnation): (0, 0)}
+
+
 def test_with_timeout_inf_who_lost_it_and_is_back_starts_unless_it_was_succeeded() -> None:
     cluster = Cluster(INF, "ab")
     witness = Witness(cluster)

@@ -108,7 +108,7 @@ class Contacts:
 
     def lost(self, name: NodeName, at_once: bool, now_ms: int) -> None:
         """The link with this node is gone; dial it at once when it did not say goodbye, but one
-        that is lost as soon as it is up no more often than one that does not answer."""
+        that is lost again and again no more often than one that does not answer."""
         self._changed = True
         contact = self._named.get(name)
         if contact is None:
@@ -119,8 +119,9 @@ class Contacts:
             contact.turn = 0
             if at_once:
                 if contact.urged_ms < now_ms:
-                    contact.urged_ms = max(now_ms, contact.urged_ms + REDIAL_MS)
-                contact.next_ms = contact.urged_ms
+                    # Two at once, then one each 250 ms: who is killed may have been lost just now.
+                    contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms + REDIAL_MS)
+                contact.next_ms = max(now_ms, contact.urged_ms)
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
         """A dial failed; return whose it was, unless it was one aside: the next waits for none."""
