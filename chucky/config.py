@@ -18,8 +18,8 @@ from typing import Any
 
 import tomli
 
+from chucky.config_checks import MORE_PORTS, repeated, warnings
 from chucky.config_checks import problems as joint_problems
-from chucky.config_checks import repeated, warnings
 from chucky.errors import ConfigError, NodeNameError
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
@@ -30,7 +30,6 @@ from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 MAX_BYTES = 64 * 1024
 # A year: more is a slip of the keyboard or means inf, and every sum of times stays below 2**53.
 MAX_MS = 366 * 24 * 3600 * 1000
-MORE_PORTS = 9  # a second node on a host takes the next port, up to this many above the first
 TRIED_PORTS = 3  # where a peer is given without one: enough for three nodes on its host
 _MAX_SHOWN = 60  # of a wrong value: with key and wish it stays about a line of a terminal
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")

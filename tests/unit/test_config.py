@@ -485,6 +485,28 @@ def test_warns_of_a_sync_too_short_to_meet(mandatory: str, sync_timeout: str, wa
     assert found == ([f"{told} misses a mandatory node exits"] if warns else [])
 
 
+def ports(facts: int, facts_listen: str = "", node_listen: str = "") -> str:
+    node = f'[node]\nport = 4050\nlisten = "{node_listen}"\n'
+    return f'{node}[facts]\nport = {facts}\nlisten = "{facts_listen}"\n'
+
+
+@pytest.mark.parametrize("listens", [("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1")])
+def test_facts_and_links_cannot_share_a_port(listens: tuple[str, str]) -> None:
+    wish = "want another port than node.port, where the links are"
+    assert problems(ports(4050, *listens)) == [f"facts.port: got 4050, {wish}"]
+    assert warnings(ports(4049, *listens)) == []
+    for port in (4051, 4059):
+        assert warnings(ports(port, *listens)) == [
+            f"facts.port: {port} is one of 4050 to 4059, and a second node on this host may take it"
+            " for its links"
+        ]
+    assert warnings(ports(4060, *listens)) == []
+
+
+def test_on_two_addresses_facts_and_links_share_a_port() -> None:
+    assert warnings(ports(4050, "10.0.0.1", "10.0.0.2")) == []
+
+
 # Peers
 
 
