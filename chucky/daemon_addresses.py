@@ -5,25 +5,23 @@ from functools import lru_cache
 from chucky import config
 from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
-from chucky.settings import Discovery, Node
-
-LINK_PORT = Node().port  # where a node's links are when nothing else is known
+from chucky.settings import Discovery
 
 
 @lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
-def of_peers(discovery: Discovery) -> tuple[Address, ...]:
-    """Return where the configured peers may be."""
-    return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, LINK_PORT))
+def of_peers(discovery: Discovery, first_port: int) -> tuple[Address, ...]:
+    """Return where the configured peers may be; those without a port at this one or just above."""
+    return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, first_port))
 
 
-def of_node(text: str, own_host: str) -> tuple[NodeName, tuple[Address, ...]]:
-    """Return the name in NODE[:PORT] and where it may be: its host part, and without a port where
-    a node's links usually are. Raises NodeNameError or ConfigError."""
+def of_node(text: str, own_host: str, first_port: int) -> tuple[NodeName, tuple[Address, ...]]:
+    """Return the name in NODE[:PORT] and where it may be: its host part, and without a port at
+    `first_port` or just above. Raises NodeNameError or ConfigError."""
     node, _, port = text.rpartition(":")
     if not port.isdecimal():
         node, port = text, ""
     name = NodeName.parse(node, own_host)
-    return name, config.peer_addresses(f"{name.host}:{port}" if port else name.host, LINK_PORT)
+    return name, config.peer_addresses(f"{name.host}:{port}" if port else name.host, first_port)
 
 
 def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:
