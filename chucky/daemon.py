@@ -311,10 +311,8 @@ class Daemon:
                 self._step(ev.PeersConfigured(self._peers()))
             finally:
                 self._notifier.ready()
-        done = [*warnings, "reloaded the config, the cookie and the facts"]
-        if kept:
-            done.append(f"a restart is needed for: {', '.join(kept)}")
-        return done
+        waits = daemon_reload.waits(kept, self._settings, read)
+        return [*warnings, "reloaded the config, the cookie and the facts", *waits]
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Answer one request on the control socket, as of now."""

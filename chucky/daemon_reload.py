@@ -1,6 +1,7 @@
 """What a reload takes over of a config read anew, and what waits for a restart."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from chucky.settings import Settings
 
@@ -14,6 +15,9 @@ RELOADABLE = frozenset(
         ("facts", "file"),
     }
 )
+
+# What the votes of a majority depend on (docs/decisions/0006).
+ELECTORAL = ("distributed.nodes", "distributed.timeout", "distributed.quorum", "node.tick")
 
 
 def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
@@ -31,3 +35,12 @@ def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]
             else:
                 kept.append(f"{section}.{field.name.removesuffix('_ms')}")
     return taken, tuple(kept)
+
+
+def waits(kept: tuple[str, ...], running: Settings, read: Settings) -> Iterator[str]:
+    """Yield a sentence for what waits: on a restart, and on one of all nodes together."""
+    if kept:
+        yield f"a restart is needed for: {', '.join(kept)}"
+    together = [key for key in kept if key in ELECTORAL]
+    if together and "majority" in (running.distributed.quorum, read.distributed.quorum):
+        yield f'change these with all nodes stopped, for quorum "majority": {", ".join(together)}'

@@ -118,6 +118,27 @@ def test_a_reload_never_changes_the_electorate() -> None:
     assert taken == Settings(running) and kept == ("node.tick",)
 
 
+def test_a_reload_says_what_is_changed_with_all_nodes_stopped(tmp_path: Path) -> None:
+    # With majority there would be two owners while one machine has the old and one the new.
+    config, three = tmp_path / "node.toml", 'nodes = ["a@x", "b@x", "c@x"]'
+    rest = f'timeout = 6000\n[node]\ntick = 100\n[facts]\nfile = "{tmp_path}/facts"\n'
+
+    async def check(daemon: Daemon) -> None:
+        config.write_text(f"[distributed]\n{rest}")
+        reachable = await daemon._reload()
+        assert reachable[-1].startswith("a restart is needed for: distributed.timeout, ")
+        config.write_text(f'[distributed]\nquorum = "majority"\n{three}\n{rest}')
+        said = await daemon._reload()
+        assert said[-2].startswith("a restart is needed for: distributed.nodes, ")
+        assert said[-1] == (
+            'change these with all nodes stopped, for quorum "majority": distributed.nodes,'
+            " distributed.timeout, distributed.quorum, node.tick"
+        )
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
 def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
     # One that came between its handover and its end would be refused; a node that shares the port
     # can answer it.
