@@ -305,14 +305,18 @@ class Daemon:
                 self._settings, kept = daemon_reload.merge(
                     self._settings, dataclasses.replace(read, node=node)
                 )
+                old = [] if key == self._links.key else self._linked()
                 self._links.key = key
                 self._book = facts.FactBook(lines, random.Random())
                 self._step(ev.Reloaded(self._settings))
                 self._step(ev.PeersConfigured(self._peers()))
             finally:
                 self._notifier.ready()
-        waits = daemon_reload.waits(kept, self._settings, read)
+        waits = daemon_reload.waits(kept, self._settings, read, old)
         return [*warnings, "reloaded the config, the cookie and the facts", *waits]
+
+    def _linked(self) -> list[str]:
+        return [str(n.name) for n in self._node.snapshot().nodes if n.state == "up"]
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Answer one request on the control socket, as of now."""
@@ -321,8 +325,7 @@ class Daemon:
             case {"command": "status"}:
                 yield report.status(self._node.snapshot(), self._settings, self._since[1])
             case {"command": "nodes"}:
-                nodes = self._node.snapshot().nodes
-                yield {"nodes": [str(n.name) for n in nodes if n.state == "up"]}
+                yield {"nodes": self._linked()}
             case {"command": "applications"}:
                 runs = self._found.owner == self._name
                 yield {"applications": [self._settings.distributed.application] if runs else []}

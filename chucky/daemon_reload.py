@@ -37,8 +37,18 @@ def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]
     return taken, tuple(kept)
 
 
-def waits(kept: tuple[str, ...], running: Settings, read: Settings) -> Iterator[str]:
-    """Yield a sentence for what waits: on a restart, and on one of all nodes together."""
+def waits(
+    kept: tuple[str, ...], running: Settings, read: Settings, linked: list[str]
+) -> Iterator[str]:
+    """Yield a sentence for what waits: on the end of links, on a restart, on one of all nodes.
+
+    `linked`: the peers with which a link is up that was made with another cookie than is read.
+    """
+    if linked:
+        yield (
+            f"links made with the old cookie stay until they end, with {', '.join(linked)}: reload"
+            " with the new one there, then restart one node after the other"
+        )
     if kept:
         yield f"a restart is needed for: {', '.join(kept)}"
     together = [key for key in kept if key in ELECTORAL]

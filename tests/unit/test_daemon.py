@@ -139,6 +139,29 @@ def test_a_reload_says_what_is_changed_with_all_nodes_stopped(tmp_path: Path) ->
     assert run(tmp_path, check) == 0
 
 
+def test_a_reload_with_another_cookie_says_which_links_had_the_old_one(tmp_path: Path) -> None:
+    async def check(daemon: Daemon) -> None:
+        (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+        daemon._links.key = cookie.key(b"an old cookie of this test")
+        for link, name in ((-7, "b"), (-8, "c")):
+            daemon._step(ev.LinkUp(link, NodeName(name, "h"), 7, Address("127.0.0.9", 4041)))
+            daemon._step(ev.MessageReceived(link, Status(1, 0, b"", "standby")))
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._links.key = KEY
+        assert (
+            "links made with the old cookie stay until they end, with b@h, c@h: reload with the"
+            " new one there, then restart one node after the other"
+        ) in await daemon._reload()
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._links.key = KEY
+        for link in (-7, -8):
+            daemon._step(ev.LinkDown(link, ev.Ended.CLOSED, None, None))
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
 def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
     # One that came between its handover and its end would be refused; a node that shares the port
     # can answer it.
