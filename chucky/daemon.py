@@ -305,6 +305,8 @@ class Daemon:
                 self._settings, kept = daemon_reload.merge(
                     self._settings, dataclasses.replace(read, node=node)
                 )
+                if read.node.port != self._first_port:
+                    kept = (*kept, "node.port")
                 old = [] if key == self._links.key else self._linked()
                 self._links.key = key
                 self._book = facts.FactBook(lines, random.Random())

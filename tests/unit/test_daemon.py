@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_of_two_reloads_the_one_that_read_last_wins(
         second_is_through.set()
         await first
         assert daemon._links.key == derive(b"a new cookie of this test")
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
+def test_a_reload_tells_another_link_port_from_the_one_that_was_free(tmp_path: Path) -> None:
+    facts = f'[facts]\nfile = "{tmp_path}/facts"\n'
+
+    async def check(daemon: Daemon) -> None:
+        first = daemon._first_port
+        node = replace(daemon._settings.node, port=first + 1)  # as if the first was taken
+        daemon._settings = replace(daemon._settings, node=node)
+        for port, told in ((first, False), (first + 1, True)):
+            (tmp_path / "node.toml").write_text(f"[node]\nport = {port}\n{facts}")
+            assert ("node.port" in (await daemon._reload())[-1]) is told
         daemon._step(ev.ShutdownRequested())
 
     assert run(tmp_path, check) == 0
