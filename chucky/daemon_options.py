@@ -22,7 +22,7 @@ def parse_options(arguments: list[str] | None) -> Options:
     parser = _parser()
     found = parser.parse_args(arguments)
     if found.check:
-        raise SystemExit(report.check(found.config))
+        raise SystemExit(report.check(found.config, found.cookie_file))
     if found.name is None:
         parser.error("NAME is missing, as in: chuckyd a")
     return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)

@@ -2,11 +2,12 @@
 
 import datetime
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from chucky import config
+from chucky import config, cookie, facts
 from chucky.core.snapshot import NodeState, Snapshot
-from chucky.errors import ConfigError
+from chucky.errors import ChuckyError, ConfigError
 from chucky.settings import Settings
 
 
@@ -66,15 +67,29 @@ def status_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def check(path: str) -> int:
-    """Check a config file, print all that is wrong with it, and return the exit code."""
+def check(path: str, cookie_file: str = "") -> int:
+    """Check a config file, print all that is wrong with it, and return the exit code. `cookie_file`
+    is read instead of the one that it names."""
     try:
-        _, warnings = config.load(path)
+        settings, warnings = config.load(path)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{path}: {problem}", file=sys.stderr)
         return error.exit_code
-    for warning in warnings:
+    for warning in (*warnings, *_unloaded(settings, cookie_file)):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     print(f"{path}: good")
     return 0
+
+
+def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
+    """Yield what is wrong with the other files. The config is good, and for the service's user they
+    may be, too: so it is a warning."""
+    try:
+        cookie.read(cookie_file or settings.node.cookie_file)
+    except ChuckyError as error:
+        yield str(error)
+    try:
+        facts.load(settings.facts.file)
+    except ChuckyError as error:
+        yield str(error)
