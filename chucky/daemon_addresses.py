@@ -1,5 +1,6 @@
 """Addresses as people write them and as interfaces come to have them."""
 
+import re
 from functools import lru_cache
 
 from chucky import config
@@ -16,12 +17,14 @@ def of_peers(discovery: Discovery, first_port: int) -> tuple[Address, ...]:
 
 def of_node(text: str, own_host: str, first_port: int) -> tuple[NodeName, tuple[Address, ...]]:
     """Return the name in NODE[:PORT] and where it may be: its host part, and without a port at
-    `first_port` or just above. Raises NodeNameError or ConfigError."""
+    `first_port` or just above. A scope as in `b@[fe80::2%eth0]` is where, and no part of the name.
+    Raises NodeNameError or ConfigError."""
     node, _, port = text.rpartition(":")
     if not port.isdecimal():
         node, port = text, ""
-    name = NodeName.parse(node, own_host)
-    return name, config.peer_addresses(f"{name.host}:{port}" if port else name.host, first_port)
+    name = NodeName.parse(re.sub(r"%[^]]*]$", "]", node), own_host)
+    host = node.partition("@")[2] or name.host
+    return name, config.peer_addresses(f"{host}:{port}" if port else host, first_port)
 
 
 def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:

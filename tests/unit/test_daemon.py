@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from chucky import cookie, daemon_reload
+from chucky import cookie, daemon_addresses, daemon_reload
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
-from chucky.errors import EXIT_TEMPORARY
+from chucky.errors import EXIT_TEMPORARY, ConfigError, NodeNameError
 from chucky.messages import Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.priority import PriorityList
@@ -176,6 +176,28 @@ def test_a_reload_with_another_cookie_says_which_links_had_the_old_one(tmp_path:
         daemon._step(ev.ShutdownRequested())
 
     assert run(tmp_path, check) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "host", "ports"),
+    [
+        ("b", "b@own", "own", (5000, 5001, 5002)),
+        ("b@beta:4050", "b@beta", "beta", (4050,)),
+        ("b@[fd00::2]", "b@[fd00::2]", "fd00::2", (5000, 5001, 5002)),
+        ("b@[fe80::2%eth0]:4050", "b@[fe80::2]", "fe80::2%eth0", (4050,)),
+        ("b@[fe80::2%eth0]", "b@[fe80::2]", "fe80::2%eth0", (5000, 5001, 5002)),
+    ],
+)
+def test_where_a_node_is_dialled(text: str, name: str, host: str, ports: tuple[int, ...]) -> None:
+    found, addresses = daemon_addresses.of_node(text, "own", 5000)
+    assert str(found) == name
+    assert addresses == tuple(Address(host, port) for port in ports)
+
+
+@pytest.mark.parametrize("text", ["b@[fe80::2]", "b@[fd00::2%eth0]", "b@be%ta", "b%eth0@beta"])
+def test_where_no_node_is_dialled(text: str) -> None:
+    with pytest.raises((NodeNameError, ConfigError)):
+        daemon_addresses.of_node(text, "own", 5000)
 
 
 def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
