@@ -102,6 +102,33 @@ def test_a_check_warns_of_a_cookie_and_facts_that_do_not_load(
     assert (ended.value.code, *capsys.readouterr()) == (0, good, f"{told[1]}\n")
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("timeout = 5000 # note", "distributed.timeout: an INI reader gets '5000 # note' here"),
+        ('application = "x"#', "distributed.application: an INI reader gets '\"x\"#' here"),
+        ('"timeout" = 1000', "distributed.timeout: an INI reader gets '' here"),
+        (
+            'nodes = [\n  "a",\n]',
+            "no INI reader takes it: Source contains parsing errors: 'node.toml' [line 4]:",
+        ),
+        ('application = "x"  \n# note', ""),
+        ('nodes = ["a",\n  "b"]\n[discovery]\npeers = ["b", "[fe80::1%eth0]:1"]', ""),
+        ('timeout = inf\n[node]\ncookie_file = "/#;%(host)s="', ""),
+    ],
+)
+def test_a_check_warns_of_what_an_ini_reader_takes_otherwise(
+    lines: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.toml").write_text(f"[distributed]\n{lines}\n")
+    assert cli.main(["check", str(tmp_path / "node.toml")]) == 0
+    found = [x for x in capsys.readouterr().err.splitlines() if "INI" in x]
+    assert len(found) == bool(told)
+    for line in found:
+        assert line.startswith(f"{tmp_path}/node.toml: warning: {told}")
+        assert line.endswith("; a value wants one line, and a comment one of its own")
+
+
 def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
     path = write_files(tmp_path)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
