@@ -102,9 +102,9 @@ def _reload(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from chucky import report
+    from chucky.check import check
 
-    return report.check(options.file)
+    return check(options.file)
 
 
 def _cookie(options: argparse.Namespace) -> int:

@@ -7,19 +7,20 @@ gave and returns the setting, or raises `_Wrong` with what it got and what it wa
 import difflib
 import json
 import math
+import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
-from os import PathLike, fspath
 from typing import Any
 
 import tomli
 
+from chucky.config_checks import MORE_PORTS, repeated, warnings
 from chucky.config_checks import problems as joint_problems
-from chucky.config_checks import repeated, warnings
 from chucky.errors import ConfigError, NodeNameError
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
@@ -30,7 +31,6 @@ from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 MAX_BYTES = 64 * 1024
 # A year: more is a slip of the keyboard or means inf, and every sum of times stays below 2**53.
 MAX_MS = 366 * 24 * 3600 * 1000
-MORE_PORTS = 9  # a second node on a host takes the next port, up to this many above the first
 TRIED_PORTS = 3  # where a peer is given without one: enough for three nodes on its host
 _MAX_SHOWN = 60  # of a wrong value: with key and wish it stays about a line of a terminal
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -55,22 +55,38 @@ class _Wrong(Exception):
     """A value does not fit; each argument is one `got X, want Y`."""
 
 
-def load(path: str | PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
+def load(path: str | os.PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
     """Return `parse` of the file at `path`. Raises ConfigError, also when it cannot be read."""
-    where = fspath(path)
+    where = os.fspath(path)
     try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) <= MAX_BYTES:
-            return parse(raw.decode(), where)
-        problem = f"got more than {MAX_BYTES} bytes, want a config file"
+        return parse(_read(where).decode("utf-8-sig"), where)
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        problem = f"line {line}: got byte 0x{raw[error.start]:02x}, want UTF-8 text"
+        text = error.object  # without a byte order mark
+        line = text.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: got byte 0x{text[error.start]:02x}, want UTF-8 text"
     except OSError as error:
-        way_out = _WAYS_OUT.get(type(error), "give another file")
-        problem = f"{error.strerror}; {way_out.format(shlex.quote(where).rstrip('/'))}"
+        problem = f"{error.strerror}; {_way_out(where, error)}"
     raise ConfigError(where, (problem,))
+
+
+def _read(where: str) -> bytes:
+    """Return what the file holds. Raises OSError, and ConfigError for what can be no config."""
+    # Without O_NONBLOCK a FIFO would keep us waiting for who writes to it.
+    with open(where, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(where, ("got something else, want a regular file",))
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(where, (f"got more than {MAX_BYTES} bytes, want a config file",))
+    return raw
+
+
+def _way_out(where: str, error: OSError) -> str:
+    folder = os.path.dirname(where) or "."
+    if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+        return "its folder is not there either, give another file"
+    way_out = _WAYS_OUT.get(type(error), "give another file")
+    return way_out.format(shlex.quote(where).rstrip("/"))
 
 
 def parse(text: str, where: str = "node.toml") -> tuple[Settings, tuple[str, ...]]:

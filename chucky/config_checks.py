@@ -14,6 +14,7 @@ Problem = tuple[tuple[str, ...], str]
 
 # DESIGN 3.1: a lease that is shorter would run out between two ticks of a peer that is up.
 LEAST_TICK_TIMES = 2
+MORE_PORTS = 9  # a second node on a host takes the next port, up to this many above the first
 # A look around is 200 ms, an interface that comes up prolongs it, a beacon is lost now and then.
 MEETING_MS = 1000
 
@@ -26,6 +27,15 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield ("distributed.sync_nodes_optional", "distributed.sync_nodes_mandatory"), complaint
     if d.quorum == "majority":
         yield from _majority_problems(settings)
+    if settings.facts.port == settings.node.port and _listens_meet(settings):
+        wish = "want another port than node.port, where the links are"
+        yield ("facts.port", "node.port"), f"got {settings.facts.port}, {wish}"
+
+
+def _listens_meet(settings: Settings) -> bool:
+    """Whether facts and links are on one address, at least among others."""
+    facts, links = settings.facts.listen, settings.node.listen
+    return not facts or not links or facts == links
 
 
 def _majority_problems(settings: Settings) -> Iterator[Problem]:
@@ -57,6 +67,12 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     if settings.distributed.quorum == "majority":
         yield from _majority_warnings(settings.distributed.nodes.size)
+    first, port = settings.node.port, settings.facts.port
+    if first < port <= first + MORE_PORTS and _listens_meet(settings):
+        yield (
+            f"facts.port: {port} is one of {first} to {first + MORE_PORTS}, and a second node on"
+            " this host may take it for its links; choose another"
+        )
     if timeout_ms is None:
         return
     if 0 < hold_ms < timeout_ms:

@@ -112,7 +112,8 @@ def _check_access(path: str, info: os.stat_result, service: int | None) -> None:
     mode = stat.S_IMODE(info.st_mode)
     allowed_group = info.st_gid in (service, *_own_groups())
     if info.st_uid not in (_ROOT, os.geteuid()):
-        complaint = f"belongs to {_user_name(info.st_uid)}, want root or {_user_name(os.geteuid())}"
+        us = "" if os.geteuid() == _ROOT else f" or {_user_name(os.geteuid())}"
+        complaint = f"belongs to {_user_name(info.st_uid)}, want root{us}"
     elif mode & stat.S_IRWXO:
         complaint = f"has mode {mode:04o}, which lets everyone in"
     elif mode & _GROUP_BEYOND_READ:

@@ -51,6 +51,8 @@ class Daemon:
         self._options = options
         self._settings = settings
         self._name = name
+        # As in the config, where all nodes have the same; `_settings` gets the one that was free.
+        self._first_port = settings.node.port
         self._incarnation = new_incarnation()
         self._events: deque[ev.Event] = deque()
         self._stepping = False
@@ -100,7 +102,7 @@ class Daemon:
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._on_reload_signal()))
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
-        self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
+        self._step(ev.PeersConfigured(self._peers()))
         self._notifier.ready()
         interval_ms = systemd.watchdog_interval_ms()
         if interval_ms is not None:
@@ -251,10 +253,11 @@ class Daemon:
             self._discovery.answer(beacon, to)
             return
         port = self._settings.discovery.port
-        hosts = dict.fromkeys(
-            address.host for address in daemon_addresses.of_peers(self._settings.discovery)
-        )
+        hosts = dict.fromkeys(address.host for address in self._peers())
         self._discovery.announce(beacon, [Address(host, port) for host in hosts])
+
+    def _peers(self) -> tuple[Address, ...]:
+        return daemon_addresses.of_peers(self._settings.discovery, self._first_port)
 
     def _on_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
         known = self._interfaces
@@ -302,16 +305,20 @@ class Daemon:
                 self._settings, kept = daemon_reload.merge(
                     self._settings, dataclasses.replace(read, node=node)
                 )
+                if read.node.port != self._first_port:
+                    kept = (*kept, "node.port")
+                old = [] if key == self._links.key else self._linked()
                 self._links.key = key
                 self._book = facts.FactBook(lines, random.Random())
                 self._step(ev.Reloaded(self._settings))
-                self._step(ev.PeersConfigured(daemon_addresses.of_peers(self._settings.discovery)))
+                self._step(ev.PeersConfigured(self._peers()))
             finally:
                 self._notifier.ready()
-        done = [*warnings, "reloaded the config, the cookie and the facts"]
-        if kept:
-            done.append(f"a restart is needed for: {', '.join(kept)}")
-        return done
+        waits = daemon_reload.waits(kept, self._settings, read, old)
+        return [*warnings, "reloaded the config, the cookie and the facts", *waits]
+
+    def _linked(self) -> list[str]:
+        return [str(n.name) for n in self._node.snapshot().nodes if n.state == "up"]
 
     async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Answer one request on the control socket, as of now."""
@@ -320,15 +327,14 @@ class Daemon:
             case {"command": "status"}:
                 yield report.status(self._node.snapshot(), self._settings, self._since[1])
             case {"command": "nodes"}:
-                nodes = self._node.snapshot().nodes
-                yield {"nodes": [str(n.name) for n in nodes if n.state == "up"]}
+                yield {"nodes": self._linked()}
             case {"command": "applications"}:
                 runs = self._found.owner == self._name
                 yield {"applications": [self._settings.distributed.application] if runs else []}
             case {"command": "fact"}:
                 yield {"fact": await self._service.request()}
             case {"command": "connect", "node": str(node)}:
-                name, addresses = daemon_addresses.of_node(node, self._name.host)
+                name, addresses = daemon_addresses.of_node(node, self._name.host, self._first_port)
                 done = await self._requests.ask(lambda n: ev.ConnectRequested(n, addresses, name))
                 yield {"connected": done.done, "sentence": done.sentence}
             case {"command": "takeover"}:

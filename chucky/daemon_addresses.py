@@ -1,29 +1,30 @@
 """Addresses as people write them and as interfaces come to have them."""
 
+import re
 from functools import lru_cache
 
 from chucky import config
 from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
-from chucky.settings import Discovery, Node
-
-LINK_PORT = Node().port  # where a node's links are when nothing else is known
+from chucky.settings import Discovery
 
 
 @lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
-def of_peers(discovery: Discovery) -> tuple[Address, ...]:
-    """Return where the configured peers may be."""
-    return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, LINK_PORT))
+def of_peers(discovery: Discovery, first_port: int) -> tuple[Address, ...]:
+    """Return where the configured peers may be; those without a port at this one or just above."""
+    return tuple(a for entry in discovery.peers for a in config.peer_addresses(entry, first_port))
 
 
-def of_node(text: str, own_host: str) -> tuple[NodeName, tuple[Address, ...]]:
-    """Return the name in NODE[:PORT] and where it may be: its host part, and without a port where
-    a node's links usually are. Raises NodeNameError or ConfigError."""
+def of_node(text: str, own_host: str, first_port: int) -> tuple[NodeName, tuple[Address, ...]]:
+    """Return the name in NODE[:PORT] and where it may be: its host part, and without a port at
+    `first_port` or just above. A scope as in `b@[fe80::2%eth0]` is where, and no part of the name.
+    Raises NodeNameError or ConfigError."""
     node, _, port = text.rpartition(":")
     if not port.isdecimal():
         node, port = text, ""
-    name = NodeName.parse(node, own_host)
-    return name, config.peer_addresses(f"{name.host}:{port}" if port else name.host, LINK_PORT)
+    name = NodeName.parse(re.sub(r"%[^]]*]$", "]", node), own_host)
+    host = node.partition("@")[2] or name.host
+    return name, config.peer_addresses(f"{host}:{port}" if port else host, first_port)
 
 
 def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from chucky import __version__, report
+from chucky import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ def parse_options(arguments: list[str] | None) -> Options:
     parser = _parser()
     found = parser.parse_args(arguments)
     if found.check:
-        raise SystemExit(report.check(found.config))
+        from chucky.check import check  # here, for what it costs
+
+        raise SystemExit(check(found.config, found.cookie_file))
     if found.name is None:
         parser.error("NAME is missing, as in: chuckyd a")
     return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)

@@ -1,6 +1,7 @@
 """What a reload takes over of a config read anew, and what waits for a restart."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from chucky.settings import Settings
 
@@ -14,6 +15,9 @@ RELOADABLE = frozenset(
         ("facts", "file"),
     }
 )
+
+# What the votes of a majority depend on (docs/decisions/0006).
+ELECTORAL = ("distributed.nodes", "distributed.timeout", "distributed.quorum", "node.tick")
 
 
 def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
@@ -31,3 +35,22 @@ def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]
             else:
                 kept.append(f"{section}.{field.name.removesuffix('_ms')}")
     return taken, tuple(kept)
+
+
+def waits(
+    kept: tuple[str, ...], running: Settings, read: Settings, linked: list[str]
+) -> Iterator[str]:
+    """Yield a sentence for what waits: on the end of links, on a restart, on one of all nodes.
+
+    `linked`: the peers with which a link is up that was made with another cookie than is read.
+    """
+    if linked:
+        yield (
+            f"links made with the old cookie stay until they end, with {', '.join(linked)}: reload"
+            " with the new one there, then restart one node after the other"
+        )
+    if kept:
+        yield f"a restart is needed for: {', '.join(kept)}"
+    together = [key for key in kept if key in ELECTORAL]
+    if together and "majority" in (running.distributed.quorum, read.distributed.quorum):
+        yield f'change these with all nodes stopped, for quorum "majority": {", ".join(together)}'

@@ -29,7 +29,7 @@ class NodeName(NamedTuple):
         name, at, own_host = text.partition("@")
         found = cls(name, own_host if at else host)
         if not _NAME.fullmatch(found.name) or not _HOST.fullmatch(found.host):
-            where = "" if at else f" on host {host!r} ([node] host, or else the machine's)"
+            where = "" if at else f" on host {host!r} (of --host, [node] host or the machine)"
             raise NodeNameError(
                 f"node name: got {text!r}{where}, want NAME or NAME@HOST, as a@manticore: letters,"
                 " digits, _ and - before the @, a host name or [IPv6 address] after it"

@@ -1,12 +1,9 @@
-"""What people and their tools are told: status as JSON and as text, and what a check found."""
+"""What people and their tools are told of a node: its status as JSON and as text."""
 
 import datetime
-import sys
 from typing import Any
 
-from chucky import config
 from chucky.core.snapshot import NodeState, Snapshot
-from chucky.errors import ConfigError
 from chucky.settings import Settings
 
 
@@ -64,17 +61,3 @@ def status_text(found: dict[str, Any]) -> str:
         line = f"  {node['name']:{width}}  tier {tier}  {node['state']:7}  {', '.join(notes)}"
         lines.append(line.rstrip())
     return "\n".join(lines)
-
-
-def check(path: str) -> int:
-    """Check a config file, print all that is wrong with it, and return the exit code."""
-    try:
-        _, warnings = config.load(path)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"{path}: {problem}", file=sys.stderr)
-        return error.exit_code
-    for warning in warnings:
-        print(f"{path}: warning: {warning}", file=sys.stderr)
-    print(f"{path}: good")
-    return 0

@@ -192,6 +192,22 @@ def test_the_firewalls_let_the_defaults_pass() -> None:
     assert found == want
 
 
+# -- the unit
+
+
+def test_a_name_that_begins_with_a_dash_is_a_name_to_the_unit() -> None:
+    """It is malformed, and the unit stays down; an unknown option it would try again for ever."""
+    unit = (TOP / "systemd/chucky@.service").read_text(encoding="utf-8")
+    start, reload = (
+        re.findall(rf"^{key}=/usr/bin/{program} (.*)$", unit, re.MULTILINE)[0].split()
+        for key, program in (("ExecStart", "chuckyd"), ("ExecReload", "chucky"))
+    )
+    named = [word.replace("%i", "-x") for word in start]
+    assert PARSERS["chuckyd"].parse_args(named).name == "-x"
+    named = [word.replace("%i", "-x") for word in reload]
+    assert PARSERS["chucky"].parse_args(named).node == "-x"
+
+
 # -- autopkgtest
 
 

@@ -19,7 +19,7 @@ from chucky.errors import EXIT_TEMPORARY, AlreadyRuns, ChuckyError, NodeNameErro
 
 # A request is a verb and a few names: 64 KiB is a hundred times the longest.
 REQUEST_BYTES = 64 * 1024
-# Some `chucky watch` and scripts that poll; each costs a descriptor and about 100 kB.
+# People who wait and scripts that poll; each costs a descriptor and about 100 kB.
 CLIENTS = 64
 # How long a client may take to send its request, and to make room for the next answer. It runs on
 # this machine, so even one that swaps is faster.
@@ -27,7 +27,7 @@ PATIENCE_S = 10.0
 # The longest path that bind(2) takes (sun_path has 108 bytes and ends with a zero).
 _PATH_BYTES = 107
 
-_CROWDED = f"more than {CLIENTS} clients on the control socket; end some, chucky watch for one"
+_CROWDED = f"more than {CLIENTS} clients on the control socket; end some and ask again"
 
 Handler = Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]]
 

@@ -197,9 +197,9 @@ class Daemon:
         assert not self.alive, f"{self.label} runs already"
         command = [
             *dying_with_us(),
-            sys.executable, "-m", "chucky.daemon", self.name, "--config", str(self.config_file),
+            sys.executable, "-m", "chucky.daemon", "--config", str(self.config_file),
             "--cookie-file", str(self.cookie), "--host", self.host,
-            "--runtime-dir", str(self.runtime),
+            "--runtime-dir", str(self.runtime), "--", self.name,
         ]  # fmt: skip
         self.started_ms = now_ms()
         self._process = subprocess.Popen(

@@ -107,7 +107,7 @@ def test_a_cookie_that_is_no_file(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "a/b", "../a", "a@", "@manticore", "a@b@c", "a@-", "ä", "x" * 300]
+    "name", ["", "-x", "a b", "a/b", "../a", "a@", "@manticore", "a@b@c", "a@-", "ä", "x" * 300]
 )
 def test_a_name_that_is_malformed(bed: Bed, name: str) -> None:
     daemon = alone(bed)

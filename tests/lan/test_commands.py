@@ -6,6 +6,8 @@ import subprocess
 import sys
 from datetime import datetime
 
+import pytest
+
 from chucky.errors import Unavailable
 from chucky.net.control_client import call
 from tests.lan.bed import LIMIT_MS, REPO, Bed, Config, Daemon, now_ms, until
@@ -134,6 +136,25 @@ def test_connect_dials_the_host_part(bed: Bed) -> None:
         done = cluster["a"].chucky("connect", f"{b}:{b.link_port}")
         assert (done.returncode, done.stdout) == (0, "true\n")
     assert cluster["a"].nodes() == ["b@127.0.0.1"]
+    cluster.meet("ab")
+
+
+@pytest.mark.parametrize("peers", [[], ["127.0.0.1"]], ids=["connect", "peers"])
+def test_where_no_port_is_given_that_of_the_config_is_tried(bed: Bed, peers: list[str]) -> None:
+    first = bed.ports()[0]
+
+    def each(label: str) -> Config:
+        """b is first and gets the port, a the one above; no beacon tells them of each other."""
+        own = {"peers": peers if label == "a" else [], "port": first + 10 + (label == "a")}
+        return {"node": {"port": first}, "discovery": own}
+
+    cluster = loopback(bed, labels="ab", host="127.0.0.1", each=each)
+    for label in "ba":
+        cluster[label].start()
+        cluster[label].ready()
+    if not peers:
+        done = cluster["a"].chucky("connect", "b@127.0.0.1")
+        assert (done.returncode, done.stdout) == (0, "true\n")
     cluster.meet("ab")
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from chucky import cli
+from chucky import cli, cookie
+from chucky.daemon_options import parse_options
 
 
 @contextmanager
@@ -72,12 +73,68 @@ def test_a_change_of_owner_ends_with_its_sentence(
     assert (code, *capsys.readouterr()) == (0 if granted else 1, out, err)
 
 
+def write_files(folder: Path) -> str:
+    """Write a config and the cookie and the facts that it names; return its path."""
+    config, secret, lines = (folder / name for name in ("node.toml", "cookie", "facts"))
+    config.write_text(f'[node]\ncookie_file = "{secret}"\n[facts]\nfile = "{lines}"\n')
+    lines.write_text("a fact\n")
+    cookie.make(str(secret))
+    return str(config)
+
+
+def test_a_check_warns_of_a_cookie_and_facts_that_do_not_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = write_files(tmp_path), tmp_path / "other"
+    good, secret, lines = f"{path}: good\n", tmp_path / "cookie", tmp_path / "facts"
+    assert (cli.main(["check", path]), *capsys.readouterr()) == (0, good, "")
+    secret.rename(other)
+    lines.unlink()
+    missing = f'{secret}: no such file; "sudo chucky cookie {secret}" makes one, or copy that of'
+    told = [
+        f"{path}: warning: {missing} another machine",
+        f"{path}: warning: {lines}: No such file or directory; mend it, or name another file under"
+        " [facts] file",
+    ]
+    assert (cli.main(["check", path]), *capsys.readouterr()) == (0, good, "\n".join(told) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        parse_options(["--check", "--config", path, "--cookie-file", str(other)])
+    assert (ended.value.code, *capsys.readouterr()) == (0, good, f"{told[1]}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("timeout = 5000 # note", "distributed.timeout: an INI reader gets '5000 # note' here"),
+        ('application = "x"#', "distributed.application: an INI reader gets '\"x\"#' here"),
+        ('"timeout" = 1000', "distributed.timeout: an INI reader gets '' here"),
+        (
+            'nodes = [\n  "a",\n]',
+            "no INI reader takes it: Source contains parsing errors: 'node.toml' [line 4]:",
+        ),
+        ('application = "x"  \n# note', ""),
+        ('nodes = ["a",\n  "b"]\n[discovery]\npeers = ["b", "[fe80::1%eth0]:1"]', ""),
+        ('timeout = inf\n[node]\ncookie_file = "/#;%(host)s="', ""),
+    ],
+)
+def test_a_check_warns_of_what_an_ini_reader_takes_otherwise(
+    lines: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.toml").write_text(f"[distributed]\n{lines}\n")
+    assert cli.main(["check", str(tmp_path / "node.toml")]) == 0
+    found = [x for x in capsys.readouterr().err.splitlines() if "INI" in x]
+    assert len(found) == bool(told)
+    for line in found:
+        assert line.startswith(f"{tmp_path}/node.toml: warning: {told}")
+        assert line.endswith("; a value wants one line, and a comment one of its own")
+
+
 def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
-    (tmp_path / "node.toml").write_text("")
+    path = write_files(tmp_path)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     environment["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-m", "chucky", "check", str(tmp_path / "node.toml")],
+        [sys.executable, "-m", "chucky", "check", path],
         stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=30,
     )  # fmt: skip
 

@@ -485,6 +485,28 @@ def test_warns_of_a_sync_too_short_to_meet(mandatory: str, sync_timeout: str, wa
     assert found == ([f"{told} misses a mandatory node exits"] if warns else [])
 
 
+def ports(facts: int, facts_listen: str = "", node_listen: str = "") -> str:
+    node = f'[node]\nport = 4050\nlisten = "{node_listen}"\n'
+    return f'{node}[facts]\nport = {facts}\nlisten = "{facts_listen}"\n'
+
+
+@pytest.mark.parametrize("listens", [("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1")])
+def test_facts_and_links_cannot_share_a_port(listens: tuple[str, str]) -> None:
+    wish = "want another port than node.port, where the links are"
+    assert problems(ports(4050, *listens)) == [f"facts.port: got 4050, {wish}"]
+    assert warnings(ports(4049, *listens)) == []
+    for port in (4051, 4059):
+        assert warnings(ports(port, *listens)) == [
+            f"facts.port: {port} is one of 4050 to 4059, and a second node on this host may take it"
+            " for its links"
+        ]
+    assert warnings(ports(4060, *listens)) == []
+
+
+def test_on_two_addresses_facts_and_links_share_a_port() -> None:
+    assert warnings(ports(4050, "10.0.0.1", "10.0.0.2")) == []
+
+
 # Peers
 
 
@@ -564,7 +586,12 @@ def refusal(path: Path) -> str:
         ),
         (
             lambda path: path.symlink_to("/dev/zero"),
-            "F: got more than 65536 bytes, want a config file",
+            "F: got something else, want a regular file",
+        ),
+        (os.mkfifo, "F: got something else, want a regular file"),  # nobody writes to it
+        (
+            lambda path: path.write_bytes(b'\xef\xbb\xbf[node]\nhost = "\xe9"\n'),
+            "F: line 2: got byte 0xe9, want UTF-8 text",
         ),
         (
             lambda path: path.write_text("[node]\nport = 0\n"),
@@ -578,6 +605,24 @@ def test_what_cannot_be_loaded(
     path = tmp_path / "node.toml"
     make(path)
     assert refusal(path) == expected
+
+
+def test_a_file_in_no_directory(tmp_path: Path) -> None:
+    missing = "No such file or directory; its folder is not there either, give another file"
+    assert refusal(tmp_path / "nowhere" / "node.toml") == f"F: {missing}"
+
+
+def test_a_file_in_the_working_directory_is_in_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert '"sudo touch F" makes one' in refusal(Path("node.toml"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text("[facts]\nport = 99\n", encoding="utf-8-sig")
+    assert config.load(path) == (Settings(facts=Facts(port=99)), ())
 
 
 def test_the_file_in_a_directory_is_named_as_it_is() -> None:

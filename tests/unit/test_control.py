@@ -149,7 +149,8 @@ def test_clients_are_bounded_and_one_that_leaves_makes_room(tmp_path: Path) -> N
         for _, writer in waiting:
             writer.write(b'{"verb": "wait"}\n')
         answer = json.loads(await raw(tmp_path / "a.sock", b'{"verb": "count", "to": 1}\n'))
-        assert answer["code"] == 75
+        said = "more than 64 clients on the control socket; end some and ask again"
+        assert answer == {"error": said, "code": 75}
         waiting[0][1].close()
         await daemon.closed.wait()
         answer = {}

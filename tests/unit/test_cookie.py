@@ -207,7 +207,7 @@ GIVE = "sudo chown root:chucky {0} && sudo chmod 0640 {0}"
         (0, [0], 0o400, 0, 0, None, None),
         (0, [0], 0o644, 0, SERVICE, f"has mode 0644, {WIDE}", CHMOD_GROUP),
         (0, [0], 0o644, 0, 0, f"has mode 0644, {WIDE}", GIVE),
-        (0, [0], 0o400, STRANGER, 0, "belongs to 64321, want root or root", GIVE),
+        (0, [0], 0o400, STRANGER, 0, "belongs to 64321, want root", GIVE),
         (
             *(0, [0], 0o640, 0, STRANGER),
             "may be read by the group 64321, which is not ours",

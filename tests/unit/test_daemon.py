@@ -7,15 +7,16 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chucky import cookie, daemon_reload
+from chucky import cookie, daemon_addresses, daemon_reload
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
-from chucky.errors import EXIT_TEMPORARY
+from chucky.errors import EXIT_TEMPORARY, ConfigError, NodeNameError
 from chucky.messages import Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.priority import PriorityList
@@ -97,6 +98,21 @@ def test_of_two_reloads_the_one_that_read_last_wins(
     assert run(tmp_path, check) == 0
 
 
+def test_a_reload_tells_another_link_port_from_the_one_that_was_free(tmp_path: Path) -> None:
+    facts = f'[facts]\nfile = "{tmp_path}/facts"\n'
+
+    async def check(daemon: Daemon) -> None:
+        first = daemon._first_port
+        node = replace(daemon._settings.node, port=first + 1)  # as if the first was taken
+        daemon._settings = replace(daemon._settings, node=node)
+        for port, told in ((first, False), (first + 1, True)):
+            (tmp_path / "node.toml").write_text(f"[node]\nport = {port}\n{facts}")
+            assert ("node.port" in (await daemon._reload())[-1]) is told
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
 def test_a_reload_takes_the_cookie_file_that_it_read() -> None:
     running = Settings(distributed=Distributed(timeout_ms=5000))
     read = Settings(node=Node(cookie_file="/other"), distributed=Distributed(timeout_ms=6000))
@@ -116,6 +132,72 @@ def test_a_reload_never_changes_the_electorate() -> None:
         assert taken == Settings(running) and kept == (f"distributed.{key}",)
     taken, kept = daemon_reload.merge(Settings(running), Settings(running, Node(tick_ms=500)))
     assert taken == Settings(running) and kept == ("node.tick",)
+
+
+def test_a_reload_says_what_is_changed_with_all_nodes_stopped(tmp_path: Path) -> None:
+    # With majority there would be two owners while one machine has the old and one the new.
+    config, three = tmp_path / "node.toml", 'nodes = ["a@x", "b@x", "c@x"]'
+    rest = f'timeout = 6000\n[node]\ntick = 100\n[facts]\nfile = "{tmp_path}/facts"\n'
+
+    async def check(daemon: Daemon) -> None:
+        config.write_text(f"[distributed]\n{rest}")
+        reachable = await daemon._reload()
+        assert reachable[-1].startswith("a restart is needed for: distributed.timeout, ")
+        config.write_text(f'[distributed]\nquorum = "majority"\n{three}\n{rest}')
+        said = await daemon._reload()
+        assert said[-2].startswith("a restart is needed for: distributed.nodes, ")
+        assert said[-1] == (
+            'change these with all nodes stopped, for quorum "majority": distributed.nodes,'
+            " distributed.timeout, distributed.quorum, node.tick"
+        )
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
+def test_a_reload_with_another_cookie_says_which_links_had_the_old_one(tmp_path: Path) -> None:
+    async def check(daemon: Daemon) -> None:
+        (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+        daemon._links.key = cookie.key(b"an old cookie of this test")
+        for link, name in ((-7, "b"), (-8, "c")):
+            daemon._step(ev.LinkUp(link, NodeName(name, "h"), 7, Address("127.0.0.9", 4041)))
+            daemon._step(ev.MessageReceived(link, Status(1, 0, b"", "standby")))
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._links.key = KEY
+        assert (
+            "links made with the old cookie stay until they end, with b@h, c@h: reload with the"
+            " new one there, then restart one node after the other"
+        ) in await daemon._reload()
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._links.key = KEY
+        for link in (-7, -8):
+            daemon._step(ev.LinkDown(link, ev.Ended.CLOSED, None, None))
+        assert not any("cookie stay" in line for line in await daemon._reload())
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "host", "ports"),
+    [
+        ("b", "b@own", "own", (5000, 5001, 5002)),
+        ("b@beta:4050", "b@beta", "beta", (4050,)),
+        ("b@[fd00::2]", "b@[fd00::2]", "fd00::2", (5000, 5001, 5002)),
+        ("b@[fe80::2%eth0]:4050", "b@[fe80::2]", "fe80::2%eth0", (4050,)),
+        ("b@[fe80::2%eth0]", "b@[fe80::2]", "fe80::2%eth0", (5000, 5001, 5002)),
+    ],
+)
+def test_where_a_node_is_dialled(text: str, name: str, host: str, ports: tuple[int, ...]) -> None:
+    found, addresses = daemon_addresses.of_node(text, "own", 5000)
+    assert str(found) == name
+    assert addresses == tuple(Address(host, port) for port in ports)
+
+
+@pytest.mark.parametrize("text", ["b@[fe80::2]", "b@[fd00::2%eth0]", "b@be%ta", "b%eth0@beta"])
+def test_where_no_node_is_dialled(text: str) -> None:
+    with pytest.raises((NodeNameError, ConfigError)):
+        daemon_addresses.of_node(text, "own", 5000)
 
 
 def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:

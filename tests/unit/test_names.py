@@ -75,7 +75,7 @@ def test_malformed(text: str) -> None:
 
 def test_a_bare_name_needs_a_good_host() -> None:
     for host in ("", "man ticore", "-x"):
-        with pytest.raises(NodeNameError, match=rf"on host '{host}' .\[node\] host"):
+        with pytest.raises(NodeNameError, match=rf"on host '{host}' .of --host, \[node\] host or"):
             NodeName.parse("a", host=host)
 
 

@@ -1,0 +1,61 @@
+"""What `chucky check` says of a config: what is wrong with it, and what may surprise."""
+
+import configparser
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import tomli
+
+from chucky import config, cookie, facts
+from chucky.errors import ChuckyError, ConfigError
+from chucky.settings import Settings
+
+
+def check(path: str, cookie_file: str = "") -> int:
+    """Check a config file, print all that is wrong with it, and return the exit code. `cookie_file`
+    is read instead of the one that it names."""
+    try:
+        settings, warnings = config.load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+        return error.exit_code
+    for warning in (*warnings, *_ini_warnings(path), *_unloaded(settings, cookie_file)):
+        print(f"{path}: warning: {warning}", file=sys.stderr)
+    print(f"{path}: good")
+    return 0
+
+
+def _ini_warnings(path: str) -> Iterator[str]:
+    """Yield what a tool for INI files takes otherwise than we do, in a config that is good."""
+    text, ini = Path(path).read_text("utf-8-sig"), configparser.ConfigParser(interpolation=None)
+    want = "a value wants one line, and a comment one of its own"
+    try:
+        ini.read_string(text, os.path.basename(path))
+    except configparser.Error as error:
+        yield f"no INI reader takes it: {' '.join(str(error).split())[:200]}; {want}"
+        return
+    for section, table in tomli.loads(text).items():
+        for key, value in table.items():
+            got = ini.get(section, key, fallback="")
+            try:  # in brackets, as the second of them would be part of a comment
+                same = tomli.loads(f"x = [{got}]")["x"] == [value]
+            except ValueError:
+                same = False
+            if not same:
+                yield f"{section}.{key}: an INI reader gets {got[:60]!r} here; {want}"
+
+
+def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
+    """Yield what is wrong with the other files. The config is good, and for the service's user they
+    may be, too: so it is a warning."""
+    try:
+        cookie.read(cookie_file or settings.node.cookie_file)
+    except ChuckyError as error:
+        yield str(error)
+    try:
+        facts.load(settings.facts.file)
+    except ChuckyError as error:
+        yield str(error)
