@@ -211,8 +211,15 @@ class Daemon:
         return self.started_ms
 
     def ready(self, limit_ms: int = LIMIT_MS) -> int:
-        """Wait for READY=1 of this life and return when it came."""
-        return self.notes.wait("^READY=1$", self.started_ms, limit_ms).ms
+        """Wait for READY=1 of this life and return when it came; AssertionError when it ends."""
+
+        def said() -> list[Line]:
+            return self.notes.find("^READY=1$", self.started_ms)
+
+        until(lambda: said() or not self.alive, f"{self.label} is ready, or has ended", limit_ms)
+        lines = [line.text for line in self.log.find("", self.started_ms)[-3:]]
+        assert said(), f"{self.label} ended with {self.exit_code()}: {lines}"
+        return said()[0].ms
 
     @property
     def alive(self) -> bool:
