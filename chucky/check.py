@@ -4,7 +4,6 @@ import configparser
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import tomli
 
@@ -17,23 +16,28 @@ def check(path: str, cookie_file: str = "") -> int:
     """Check a config file, print all that is wrong with it, and return the exit code. `cookie_file`
     is read instead of the one that it names."""
     try:
-        settings, warnings = config.load(path)
+        text = config.read(path)
+        settings, warnings = config.parse(text, path)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{path}: {problem}", file=sys.stderr)
         return error.exit_code
-    for warning in (*warnings, *_ini_warnings(path), *_unloaded(settings, cookie_file)):
+    for warning in (
+        *warnings,
+        *_ini_warnings(text, os.path.basename(path)),
+        *_unloaded(settings, cookie_file),
+    ):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     print(f"{path}: good")
     return 0
 
 
-def _ini_warnings(path: str) -> Iterator[str]:
+def _ini_warnings(text: str, source: str) -> Iterator[str]:
     """Yield what a tool for INI files takes otherwise than we do, in a config that is good."""
-    text, ini = Path(path).read_text("utf-8-sig"), configparser.ConfigParser(interpolation=None)
+    ini = configparser.ConfigParser(interpolation=None)
     want = "a value wants one line, and a comment one of its own"
     try:
-        ini.read_string(text, os.path.basename(path))
+        ini.read_string(text, source)
     except configparser.Error as error:
         yield f"no INI reader takes it: {' '.join(str(error).split())[:200]}; {want}"
         return
@@ -51,11 +55,9 @@ def _ini_warnings(path: str) -> Iterator[str]:
 def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
     """Yield what is wrong with the other files. The config is good, and for the service's user they
     may be, too: so it is a warning."""
-    try:
-        cookie.read(cookie_file or settings.node.cookie_file)
-    except ChuckyError as error:
-        yield str(error)
-    try:
-        facts.load(settings.facts.file)
-    except ChuckyError as error:
-        yield str(error)
+    secret = cookie_file or settings.node.cookie_file
+    for load, path in ((cookie.read, secret), (facts.load, settings.facts.file)):
+        try:
+            load(path)
+        except ChuckyError as error:
+            yield str(error)

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shlex
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -19,9 +18,10 @@ from typing import Any
 
 import tomli
 
+from chucky import files
 from chucky.config_checks import MORE_PORTS, repeated, warnings
 from chucky.config_checks import problems as joint_problems
-from chucky.errors import ConfigError, NodeNameError
+from chucky.errors import ConfigError, NodeNameError, NotAFile
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
@@ -58,27 +58,25 @@ class _Wrong(Exception):
 def load(path: str | os.PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
     """Return `parse` of the file at `path`. Raises ConfigError, also when it cannot be read."""
     where = os.fspath(path)
+    return parse(read(where), where)
+
+
+def read(where: str) -> str:
+    """Return the text of a config file, without a byte order mark. Raises ConfigError."""
     try:
-        return parse(_read(where).decode("utf-8-sig"), where)
+        raw = files.read(where, MAX_BYTES + 1)
+        if len(raw) <= MAX_BYTES:
+            return raw.decode("utf-8-sig")
+        problem = f"got more than {MAX_BYTES} bytes, want a config file"
     except UnicodeDecodeError as error:
         text = error.object  # without a byte order mark
         line = text.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: got byte 0x{text[error.start]:02x}, want UTF-8 text"
     except OSError as error:
         problem = f"{error.strerror}; {_way_out(where, error)}"
+    except NotAFile as error:
+        problem = str(error)
     raise ConfigError(where, (problem,))
-
-
-def _read(where: str) -> bytes:
-    """Return what the file holds. Raises OSError, and ConfigError for what can be no config."""
-    # Without O_NONBLOCK a FIFO would keep us waiting for who writes to it.
-    with open(where, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ConfigError(where, ("got something else, want a regular file",))
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(where, (f"got more than {MAX_BYTES} bytes, want a config file",))
-    return raw
 
 
 def _way_out(where: str, error: OSError) -> str:

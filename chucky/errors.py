@@ -57,6 +57,10 @@ class FactsError(ChuckyError):
     """The facts file cannot be used."""
 
 
+class NotAFile(ChuckyError):
+    """A folder, a FIFO or a device is where a file should be."""
+
+
 class Unavailable(ChuckyError):
     """Nobody is there to answer: no daemon on this machine, or no owner in time."""
 

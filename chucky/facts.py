@@ -1,11 +1,10 @@
 """The fact book: reads the facts file, one fact a line, and picks from it."""
 
-import os
 import random
-import stat
 import unicodedata
 
-from chucky.errors import FactsError
+from chucky import files
+from chucky.errors import FactsError, NotAFile
 
 # A fact is one line on a terminal and one small TCP segment; 1000 bytes is five long lines.
 FACT_BYTES = 1000
@@ -45,20 +44,13 @@ def load(path: str) -> tuple[str, ...]:
         trouble = error.strerror or str(error)
     except UnicodeDecodeError as error:
         trouble = f"byte {error.start} is not UTF-8"
-    except FactsError as error:
+    except (FactsError, NotAFile) as error:
         trouble = str(error)
     raise FactsError(f"{path}: {trouble}; mend it, or name another file under [facts] file")
 
 
 def _read(path: str) -> bytes:
-    def nonblocking(name: str, flags: int) -> int:
-        # Without O_NONBLOCK a FIFO under this name would keep the whole daemon waiting.
-        return os.open(name, flags | os.O_NONBLOCK)
-
-    with open(path, "rb", opener=nonblocking) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise FactsError("got something else, want a regular file")
-        content = file.read(FILE_BYTES + 1)
+    content = files.read(path, FILE_BYTES + 1)
     if len(content) > FILE_BYTES:
         raise FactsError(f"got more than {FILE_BYTES} bytes")
     return content

@@ -16,13 +16,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "chucky"
 # A part is a module or a directory of the package. Imports go down. On floors 1 and 2 the parts
 # stand side by side and none imports another; on floor 0 are values made of each other, and floor
 # 3 is where they meet: what its jobs share is `report`, and a larger job has several modules, named
-# daemon_*, cli_* or demo_*. The version is a value; the rest of __init__ is from below.
+# daemon_*, cli_* or demo_*. The version is a value; the rest of __init__ is from below, and
+# `files` gives bytes.
 FLOORS: dict[int, set[str]] = {
-    0: {"__version__", "errors", "names", "priority", "settings", "config_checks", "messages"},
+    0: {
+        "__version__", "errors", "files", "names", "priority", "settings", "config_checks",
+        "messages",
+    },
     1: {"config", "cookie", "facts", "client", "wire", "core"},
     2: {"net"},
     3: {"__init__", "__main__", "daemon", "cli", "demo", "report", "check"},
-}
+}  # fmt: skip
 SIDE_BY_SIDE = {1, 2}
 NEVER = {("net", "core")}  # sockets know the wire, not the decisions
 
