@@ -224,3 +224,11 @@ def test_each_override_of_lintian_is_explained() -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     tags = [number for number, line in enumerate(lines) if line[:1] not in ("", "#")]
     assert tags and all(number and lines[number - 1].startswith("# ") for number in tags)
+
+
+def test_no_line_of_a_text_is_longer_than_lintian_takes() -> None:
+    texts = [TOP / "README.md", TOP / "debian/README.source", *(TOP / "docs").rglob("*.md")]
+    lines = [
+        (path, line) for path in texts for line in path.read_text(encoding="utf-8").split("\n")
+    ]
+    assert [(path.name, line) for path, line in lines if len(line.encode()) > 512] == []
