@@ -70,6 +70,8 @@ MUTANTS = (
         "is None) or late):", "is None)):"),
     one("S1", "nobody withdraws", "verdict", "if lost or (late and rivals) or", "if"),
     one("S1", "what a peer hears is not heard", "view", "in status.hears:", "in ():"),
+    one("S1", "a start that is heard here hides that it runs", "view",
+        "return heard.epoch == itself.status.starting and", "return False and"),
     one("S1", "a node that stalls goes on at once", "node",
         "self._look_around(now_ms)  # much", "pass  # much"),
     one("S1", "it serves on and on after its last step", "snapshot",

@@ -1,10 +1,12 @@
 """Some seeds of the simulator, and for each of its checks a history that must make it fire."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.ownership import Ownership
 from chucky.messages import Epoch, Heard, Holds, Status
@@ -311,15 +313,33 @@ def test_with_timeout_inf_who_lost_it_and_is_back_starts_unless_it_was_succeeded
     witness.sent_us[e2, 8] = {5: cluster.time.now_us}
     later = safety.Sign(e2, 5, cluster.time.now_us)
     assert witness.last_sign(a) is None
-    witness.lives["a"].timeout_ms = 1000
+    witness.lives["a"].settings = SETTINGS
     assert witness.last_sign(a) == later
-    witness.lives["a"].timeout_ms = None
+    witness.lives["a"].settings = INF
     told = Status(1, 0, b"", "standby", hears=(Heard(e2, 8, Holds.RUNNING, b"", 0),))
     own = told._replace(hears=(Heard(e1, 7, Holds.RUNNING, b"", 0),))
     witness.before(a, ev.MessageReceived(next(iter(a.ends)), own))
     assert witness.last_sign(a) is None
     witness.before(a, ev.MessageReceived(next(iter(a.ends)), told))
     assert witness.last_sign(a) == later
+
+
+def test_a_start_is_judged_by_the_timeout_of_its_moment() -> None:
+    cluster = Cluster(SETTINGS, "ab")
+    witness = Witness(cluster)
+    cluster.start("a", "b")
+    cluster.run(50)
+    a, life, e2, e3 = cluster.hosts["a"], witness.lives["a"], Epoch(2, B), Epoch(3, A)
+    life.signs = {(e2, 8): (5, 0)}
+    witness.sent_us[e2, 8] = {5: cluster.time.now_us}
+    at_once = replace(SETTINGS, distributed=Distributed(nodes=NODES, timeout_ms=0))
+    telling = ac.Send(1, Status(1, 0, b"", "standby", starting=e3))
+    for told, started, lawful in ((SETTINGS, at_once, True), (at_once, SETTINGS, False)):
+        life.settings, life.begun = told, None
+        witness.acts(a, telling)
+        life.settings = started  # a reload
+        with contextlib.nullcontext() if lawful else pytest.raises(AssertionError, match="^S4: "):
+            witness.acts(a, ac.StartApplication(e3))
 
 
 def test_the_witness_lets_a_twin_wait_while_the_first_of_its_name_is_linked() -> None:

@@ -116,8 +116,8 @@ def _holders(view: View) -> list[Heard]:
     """Return everyone who holds the application.
 
     What a peer says of itself outweighs what another one heard of it, unless that is newer: of a
-    later start, or of an epoch above all that the peer itself had heard of. What is known of the
-    end of an ownership outweighs both.
+    later start, of an epoch above all that the peer itself had heard of, or of one that runs by now
+    and that it was starting. What is known of the end of an ownership outweighs both.
     """
     found: list[Heard] = []
     counts: dict[object, bool] = {}  # without the age: nearly always all peers hear one holder
@@ -152,7 +152,9 @@ def _counts(view: View, heard: Heard) -> bool:
     if heard.incarnation != itself.incarnation:
         return heard.incarnation > itself.incarnation  # it restarted, and its end is yet under way
     highest = itself.status.highest
-    return highest is None or heard.epoch > highest
+    if highest is None or heard.epoch > highest:
+        return True
+    return heard.epoch == itself.status.starting and heard.holds is not Holds.STARTING
 
 
 def held(status: Status) -> tuple[Holds, Epoch] | None:

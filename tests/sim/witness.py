@@ -37,7 +37,6 @@ class Life:
     named: bool = False  # it was told of a naming of itself, and did not start since
     naming: Naming | None = None  # its own, as it says
     begun: Epoch | None = None  # the last that it said it starts
-    timeout_ms: int | None = None  # as it was then: an administrator may change it meanwhile
 
 
 class Witness(Watch):
@@ -132,7 +131,7 @@ class Witness(Watch):
         life = self.lives[host.key]
         own = [k for k in signs if k[0].node == host.name and k not in self.given_up]
         succeeded = life.ran is not None and all(epoch < life.ran for epoch, _ in own)
-        return bool(own) and life.timeout_ms is None and not succeeded
+        return bool(own) and life.settings.distributed.timeout_ms is None and not succeeded
 
     # Gathering.
 
@@ -247,10 +246,10 @@ class Witness(Watch):
         # A Status on a link that waits for its name is sent, and not heard: with twins nobody can
         # say which sign a node knew of.
         if not life.named and life.naming is None and not self.cluster.twins:
+            # A reload between the telling and the start counts: it asks and judges until then.
+            timeout_ms = life.settings.distributed.timeout_ms
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
-            broken = safety.s4_no_failover_before_the_timeout(
-                host.name, lost, life.timeout_ms, now_us
-            )
+            broken = safety.s4_no_failover_before_the_timeout(host.name, lost, timeout_ms, now_us)
             self._must(broken)
         life.named = False
 
@@ -259,7 +258,6 @@ class Witness(Watch):
             if not self.cluster.twins:  # one that waits for its name is read, and not heard
                 self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
             life.begun = epoch
-            life.timeout_ms = life.settings.distributed.timeout_ms
 
     # Checking.
 

@@ -108,6 +108,7 @@ def holders(v: View) -> set[Holder]:
             if itself is not None and itself.status is not None:
                 # It speaks for itself, unless it was not heard since it began that epoch or anew.
                 before = itself.status.highest is None or itself.status.highest < h.epoch
+                before |= itself.status.starting == h.epoch and h.holds is not Holds.STARTING
                 if (itself.incarnation, not before) >= (h.incarnation, True):
                     continue
             known_to_have_stopped = any(

@@ -665,6 +665,15 @@ def test_what_others_heard_of_a_peer_counts_when_it_is_newer() -> None:
     assert not again.holders  # that was its former incarnation
 
 
+def test_others_may_hear_run_what_a_peer_starts_as_it_is_heard_here() -> None:
+    a = peer(A, starting=E1, highest=E3)  # it has heard of a higher one since it began this
+    seen = view(peers=(a, peer(C, hears=(heard(E1),))))
+    assert [h.holds for h in seen.holders] == [Holds.STARTING, Holds.RUNNING]
+    again = view(peers=(a, peer(C, hears=(heard(E1)._replace(holds=Holds.STARTING),))))
+    assert len(again.holders) == 1
+    assert decide(dataclasses.replace(seen, running=E3)) == Yield(A)
+
+
 def test_a_peer_that_has_said_nothing_is_heard_through_others() -> None:
     seen = view(peers=(PeerView(A, 10, None), peer(C, hears=(heard(E1),))))
     assert [h.epoch for h in seen.holders] == [E1]
