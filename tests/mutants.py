@@ -270,7 +270,9 @@ MUTANTS = (
     one("6", "an epoch of its former start is used again", "node",
         "if sign.epoch == own.running:", "if False:"),
     one("L5", "a missing node is called each interval only", "beacons",
-        "(min(interval_ms, REDIAL_MS) if calls else interval_ms)", "interval_ms"),
+        "min(interval_ms, REDIAL_MS) if calls else interval_ms", "interval_ms"),
+    one("L5", "who loses a node calls at the interval first", "beacons",
+        "and not lost:", ":"),
     one("L5", "only one of many calls", "beacons", "CALLERS = 8", "CALLERS = 1"),
     # 7: the lease.
     drop("7", "the lease is not looked at", "verdict", "not view.leased"),

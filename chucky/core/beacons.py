@@ -19,19 +19,27 @@ class Beacons:
 
     def __init__(self, me: NodeName, now_ms: int) -> None:
         self.by_ms = self._from_ms = now_ms + REDIAL_MS
+        self._last_ms: int | None = None
+        self._linked = 0
         self._me = me
 
     def due(self, linked: Collection[NodeName], settings: Settings, now_ms: int) -> bool:
         """Return whether one is to go out in this step; then the next is later. Without news from
         elsewhere a step is wanted at `by_ms`: where all have met, a beacon waits a little for a
         step that comes anyhow."""
-        if now_ms < self._from_ms:
+        lost = len(linked) < self._linked  # maybe a listed one: look who is missing
+        self._linked = len(linked)
+        if now_ms < self._from_ms and not lost:
             return False
         there = (self._me, *linked)
         tiers = settings.distributed.nodes.tiers
         met = all(any(p.matches(n) for n in there) for tier in tiers for p in tier)
         calls = not met and self._me in sorted(there)[:CALLERS]
         interval_ms = settings.discovery.interval_ms
-        self._from_ms = now_ms + (min(interval_ms, REDIAL_MS) if calls else interval_ms)
+        wait_ms = min(interval_ms, REDIAL_MS) if calls else interval_ms
+        last_ms = self._last_ms
+        if is_due := last_ms is None or now_ms >= last_ms + wait_ms:
+            last_ms = self._last_ms = now_ms
+        self._from_ms = last_ms + wait_ms
         self.by_ms = self._from_ms + (interval_ms // 4 if met else 0)
-        return True
+        return is_due

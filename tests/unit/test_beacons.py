@@ -37,3 +37,17 @@ def test_where_all_have_met_it_waits_a_little_for_a_step_that_comes_anyhow() -> 
     assert beacons.by_ms == REDIAL_MS
     assert beacons.due(names, SETTINGS, REDIAL_MS)
     assert beacons.by_ms == REDIAL_MS + INTERVAL_MS + INTERVAL_MS // 4
+
+
+def test_when_a_listed_node_is_lost_it_calls_at_once_and_no_more_often() -> None:
+    for me, soon_ms in (("a", REDIAL_MS), ("k", INTERVAL_MS)):  # k leaves it to those before it
+        beacons = Beacons(NodeName(me, "h"), 0)
+        names = [NodeName(key, "h") for key in KEYS if key != me]
+        assert beacons.due(names, SETTINGS, REDIAL_MS)
+        assert not beacons.due(names[:-1], SETTINGS, REDIAL_MS + 1)
+        assert beacons.by_ms == REDIAL_MS + soon_ms
+        assert not beacons.due(names[:-1], SETTINGS, beacons.by_ms - 1)
+        assert beacons.due(names[:-1], SETTINGS, beacons.by_ms)
+    late, names = Beacons(NodeName("a", "h"), 0), [NodeName(key, "h") for key in KEYS[1:]]
+    assert late.due(names, SETTINGS, REDIAL_MS)
+    assert late.due(names[:-1], SETTINGS, REDIAL_MS + INTERVAL_MS // 2)
