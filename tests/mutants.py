@@ -267,6 +267,8 @@ MUTANTS = (
     one("6", "the highest epoch is forgotten", "node", "own.heard_of(status.highest)", "pass"),
     one("6", "what was heard long ago is told as news", "membership",
         "and age_ms < self.settings.tick_time_ms:", "and True:"),
+    one("6", "what waited to be read is told as news", "membership",
+        "if link.status.echo >= link.since_tick:", "if True:"),
     one("6", "an epoch of its former start is used again", "node",
         "if sign.epoch == own.running:", "if False:"),
     one("L5", "a missing node is called each interval only", "beacons",

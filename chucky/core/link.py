@@ -17,6 +17,7 @@ class Link:
     heard_ms: int  # the last frame
     alive_ms: int  # what silence is counted from
     echo: int = 0  # the highest tick of the peer that was read
+    since_tick: int = 0  # what the peer says is news once it echoes this tick of ours
     status: Status | None = None
     news: object = None  # that of the Status
     repeats: bool = False  # whether it was that of the Status before, too

@@ -329,14 +329,21 @@ class Membership:
         for link in self.links.values():
             what = held(link.status) if link.status else None
             age_ms = max(0, now_ms - link.heard_ms)
-            # Rule 6 says "now": what was heard before this node slept is no news.
+            # Rule 6 says "now": what was heard before this node slept, or waited to be read, is no
+            # news.
             if link.status is not None and what is not None and age_ms < self.settings.tick_time_ms:
-                yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
+                if link.status.echo >= link.since_tick:
+                    yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
 
     def stalled(self, now_ms: int) -> None:
         """This node itself was not running: hear the others before judging their silence."""
         for link in self._all():
             link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
+
+    def slept(self) -> None:
+        """It was not running for so long that what comes now may be old."""
+        for link in self._all():
+            link.since_tick = self.tick + 1
 
     def _end_silent(self, read_ms: int, now_ms: int) -> None:
         silent_ms = read_ms - self.settings.tick_time_ms

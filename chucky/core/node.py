@@ -88,6 +88,7 @@ class Node:
         if gap_ms >= self._settings.tick_time_ms // 2:
             self._members.stalled(now_ms)
         if gap_ms >= self._settings.tick_time_ms:
+            self._members.slept()
             self._look_around(now_ms)  # much may have happened meanwhile: listen, then judge
             # On standby it gives it away to anyone who is able, in the first of its moments.
             own = self._own

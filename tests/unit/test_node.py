@@ -1005,6 +1005,19 @@ def test_what_a_sleeper_heard_long_ago_moves_nothing() -> None:
     assert cluster.serving == "b" and len(cluster.owners) == changes
 
 
+def test_what_waited_for_a_sleeper_to_read_it_moves_nothing() -> None:
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    cluster.freeze("c")
+    cluster.run(600)  # what a says now waits for c
+    cluster.freeze("a")
+    cluster.run_until(lambda: cluster.serving == "b")
+    cluster.run(2000)
+    changes = len(cluster.owners)
+    cluster.thaw("c")
+    cluster.run(5000)
+    assert cluster.serving == "b" and len(cluster.owners) == changes
+
+
 def test_a_restarted_owner_does_not_go_on_under_the_epoch_of_its_former_start() -> None:
     cluster = running(Cluster(linear()), "a", "b")
     cluster.run(20_000)  # the ticks of the first start are far above those of the second
