@@ -406,8 +406,6 @@ MUTANTS = (
         "for link in to:", "for link in links:"),
     one("L5", "who has a new link waits for the tick", "speech",
         "[k for k in links if news or k.id not in self._greeted]", "list(links) if news else []"),
-    one("0012", "a new link gets a number of its own", "speech",
-        "if news:", "if news or to:"),
     one("0017", "silence is judged where words wait to be read", "events",
         "if self.busy:", "if False:"),
     one("0017", "silence is judged as of now where only what came before was read", "events",

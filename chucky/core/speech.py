@@ -60,24 +60,21 @@ class Speech:
         status = self._status(tick, now_ms)
         self._rests = rests(status)
         due = now_ms >= self.tick_by_ms - self._early_ms
-        news = due or status.news != self._news
+        said = status.news
+        news = due or said != self._news
         to = [k for k in links if news or k.id not in self._greeted]
         if not news and not to:
             return
-        self._ends, self._greeted = own.records.ends(), {k.id for k in links}
-        if news:
-            self._note(status, due, now_ms)
-        for link in to:  # one that is new is told what the others know, under the same number
-            self._emit(Send(link.id, Status._make((self._members.tick, link.echo, *status[2:]))))
-
-    def _note(self, status: Status, due: bool, now_ms: int) -> None:
         if due:
             self.tick_by_ms = now_ms + self._members.settings.node.tick_ms
-        self._news = status.news
-        self._members.tick = status.tick
+        self._news, self._ends = said, own.records.ends()
+        self._greeted = {k.id for k in links}
+        self._members.tick = tick
         if self._lease is not None:
-            self._lease.sent(status.tick, now_ms)
+            self._lease.sent(tick, now_ms)
         self._note_ready(status, now_ms)
+        for link in to:
+            self._emit(Send(link.id, Status._make((tick, link.echo, *status[2:]))))
 
     def _note_ready(self, status: Status, now_ms: int) -> None:
         if status.ready is not None:

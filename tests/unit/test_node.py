@@ -31,7 +31,6 @@ from chucky.settings import Distributed, Settings
 from chucky.settings import Node as NodeSettings
 from chucky.wire.codec import decode, encode
 from tests.sim.clock import MS
-from tests.sim.cluster import Watch
 from tests.sim.host import Host
 from tests.unit.cluster import Cluster, name
 
@@ -865,24 +864,6 @@ def test_joining_through_one_member_links_all() -> None:
     cluster.run(30)
     up = {str(n.name) for n in cluster.snapshot("c").nodes if n.state == "up"}
     assert up == {"a@h", "b@h"}
-
-
-def test_a_new_link_gets_the_number_that_the_others_have() -> None:
-    """Else who has it would know of a later word of the owner than they, with the same in it."""
-    told: dict[int, int] = {}
-
-    class Told(Watch):
-        def acts(self, host: Host, action: ac.Action) -> None:
-            if host.key == "a" and isinstance(action, ac.Send):
-                if isinstance(action.message, Status):
-                    told[action.link] = action.message.tick
-
-    cluster = running(Cluster(settings()), "a", "b")
-    cluster.watch(Told())
-    cluster.run(1100)
-    cluster.start("c")
-    cluster.run_until(lambda: len(told) == 2)
-    assert len(set(told.values())) == 1
 
 
 # Schedules that once broke something.
