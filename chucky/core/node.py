@@ -225,11 +225,14 @@ class Node:
                     self._hear(link, message, now_ms)
                     repeats = link.repeats and binding == self._placements.binding
                     self._has_news = not (repeats and self._is_quiet(now_ms))
-                elif waits is not None and message.running is not None:
-                    # Whoever has the name, this owner lived: the timeout counts from here (S4).
-                    self._own.records.running(
-                        message.running, waits.incarnation, message.tick, now_ms
-                    )
+                elif waits is not None:
+                    # Whoever has the name, this epoch was, and an owner that says so lived: the
+                    # timeout counts from here (S4).
+                    self._own.heard_of(message.highest)
+                    if message.running is not None:
+                        self._own.records.running(
+                            message.running, waits.incarnation, message.tick, now_ms
+                        )
             case Hello():
                 known = not self._members.hello(id, message, now_ms)
                 self._has_news = not (known and self._is_idle(now_ms))

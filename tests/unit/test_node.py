@@ -954,6 +954,19 @@ def test_an_owner_lives_while_its_link_waits_for_its_name(another_hears_it_end: 
     assert now_ms == 900 + 5000
 
 
+def test_an_epoch_told_on_a_link_that_waits_for_its_name_is_not_begun_again() -> None:
+    node, at = Node(settings(), name("b"), 20, 0), Address("10.0.0.1", 4041)
+    highest = Epoch(7, name("b"))  # of a former start of this node
+    said = Status(1, 0, settings().digest, "standby", True, True, highest=highest)
+    for now_ms, event in (
+        (0, ev.LinkUp(-1, name("a"), 10, at)),
+        (500, ev.LinkUp(-2, name("a"), 11, at)),  # it has restarted
+        (700, ev.MessageReceived(-2, said)),
+    ):
+        node.step(event, now_ms)
+    assert node.snapshot().highest == highest
+
+
 def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")
