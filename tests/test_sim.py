@@ -301,6 +301,10 @@ def test_the_witness_knows_of_an_owner_that_tells_nobody() -> None:
     cluster.run_until(lambda: cluster.serving == "a")
     a = cluster.hosts["a"]
     assert witness.lives["a"].signs == {(a.running, a.incarnation): (0, 0)}
+    cluster.kill("a")
+    cluster.start("a")
+    cluster.run_until(lambda: cluster.serving == "a")  # under the same epoch: nobody told it
+    assert witness.lives["a"].signs == {(Epoch(1, A), a.incarnation): (0, 0)}
 
 
 def test_with_timeout_inf_who_lost_it_and_is_back_starts_unless_it_was_succeeded() -> None:
