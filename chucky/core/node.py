@@ -226,13 +226,7 @@ class Node:
                     repeats = link.repeats and binding == self._placements.binding
                     self._has_news = not (repeats and self._is_quiet(now_ms))
                 elif waits is not None:
-                    # Whoever has the name, this epoch was, and an owner that says so lived: the
-                    # timeout counts from here (S4).
-                    self._own.heard_of(message.highest)
-                    if message.running is not None:
-                        self._own.records.running(
-                            message.running, waits.incarnation, message.tick, now_ms
-                        )
+                    self._hear_owner(waits, message, now_ms)  # whoever has the name
             case Hello():
                 known = not self._members.hello(id, message, now_ms)
                 self._has_news = not (known and self._is_idle(now_ms))
@@ -263,10 +257,7 @@ class Node:
     def _hear(self, link: Link, status: Status, now_ms: int) -> None:
         """Take what a peer's Status says of ownerships."""
         own, records = self._own, self._own.records
-        own.heard_of(status.highest)
-        if status.running is not None:
-            own.heard_of(status.running)
-            records.running(status.running, link.incarnation, status.tick, now_ms)
+        self._hear_owner(link, status, now_ms)
         if self._members.listed(link.name):
             self._placements.hear(link.name, link.incarnation, status, now_ms)
         for sign in status.signs:
@@ -283,6 +274,14 @@ class Node:
         if self._lease is not None:
             votes = status.listed and self._members.listed(link.name)
             self._lease.hear(PeerView(link.name, link.incarnation, status), votes, now_ms)
+
+    def _hear_owner(self, link: Link, status: Status, now_ms: int) -> None:
+        """Take that these epochs were, and that an owner which says so lives: the timeout counts
+        from here (S4)."""
+        self._own.heard_of(status.highest)
+        if status.running is not None:
+            self._own.heard_of(status.running)
+            self._own.records.running(status.running, link.incarnation, status.tick, now_ms)
 
     def _link_ended(self, link: Link, heard: bool) -> None:
         if heard:

@@ -265,7 +265,7 @@ class Witness(Watch):
         """Check what must hold at every moment."""
         self.checks += 1
         life, cluster = self.lives[host.key], self.cluster
-        if host.running is not None and (host.running, host.incarnation) not in life.signs:
+        if host.running is not None:
             _note(life, (host.running, host.incarnation), 0)  # alone it tells nobody
         if host.running is not None and self.served.get(host.running) != host.key:
             first = self.served.setdefault(host.running, host.key)
