@@ -115,18 +115,20 @@ class Drills:
         return self._all_met() and all(h.view().epoch == epoch for h in self.nodes)
 
     def _all_met(self) -> bool:
-        """Whether every node runs, has a link with each other, is synced, could own or vote, and
-        has done all that it was asked for, and what was slow has arrived: a bound counts from when
-        a node was last heard."""
+        """Whether every node runs, has a link with each other, is synced, could own or vote, does
+        not look around as after a pause, and has done all that it was asked for, and what was slow
+        has arrived: a bound counts from when a node was last heard."""
         now_us, paths = self.cluster.time.now_us, self.cluster.lan.paths.values()
         views = [h.view() for h in self.nodes if h.node is not None]
         met = all(sum(n.state in ("up", "self") for n in v.nodes) == len(self.nodes) for v in views)
         # A standby that failed in phase one is not able yet.
         able = all(h.node is not None and h.node._own.able for h in self.listed)
         votes = all(map(self._votes, self.listed))
+        looks = any(h.node is not None and h.node._look.goes_on for h in self.nodes)
         arrived = all(path.clear_us <= now_us for path in paths)
         asked = any(h.node is not None and h.node._commands.pending for h in self.nodes)
-        return met and able and votes and arrived and not asked and all(v.synced for v in views)
+        synced = all(v.synced for v in views)
+        return met and able and votes and arrived and synced and not (looks or asked)
 
     def _votes(self, host: Host) -> bool:
         """Whether it backs somebody, or could: who has just started does not (rule 7)."""
