@@ -265,20 +265,15 @@ class Contacts:
         return tuple(self._named)
 
     def _idle(self, linked: Container[NodeName]) -> list[Contact]:
-        return [
-            contact
-            for contact in (*self._named.values(), *self._configured.values())
-            if contact.name not in linked
-            and contact.dial is None
-            and contact.free
-            and self._is_its_own(contact)
-        ]
+        configured = [c for c in self._configured.values() if self._is_its_own(c)]
+        contacts = (*self._named.values(), *configured)
+        return [c for c in contacts if c.dial is None and c.name not in linked and c.free]
 
     def _is_its_own(self, contact: Contact) -> bool:
         """A configured address whose node is known is dialled under that node's name, unless that
         was refused: another one may live there now."""
         known = self._named.get(contact.name) if contact.name else None
-        if known is None or known is contact:
+        if known is None:
             return True
         at = contact.addresses[0]
         return at not in known.addresses or at in known.refused
