@@ -81,6 +81,8 @@ MUTANTS = (
         "if not view.synced or view.listening:", "if not view.synced:"),
     one("1", "the look does not wait for handshakes", "startup",
         "self._handshakes[link] = now_ms + self._tick_time_ms", "pass"),
+    one("1", "the look waits for a dial at who is linked meanwhile", "membership",
+        "self.look.handshake_ended(dial)", "pass"),
     one("1", "an interface that comes up does not prolong the look", "startup",
         "self._until_ms = max(self._until_ms, min(now_ms + LOOK_MS, self._limit_ms))", "pass"),
     one("1", "interfaces prolong the look for ever", "startup",

@@ -211,6 +211,10 @@ class Contacts:
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address
 
+    def dials(self, name: NodeName) -> list[int]:
+        """Return the link ids of the dials of this node that are under way."""
+        return [link for link, contact in self._dials.items() if contact.name == name]
+
     def expected(self, link: int) -> NodeName | None:
         """Return who alone may answer that dial; None where an administrator gave the address."""
         contact = self._dials[link]

@@ -16,14 +16,7 @@ from chucky.core.hellos import Hellos
 from chucky.core.link import Gone, Link
 from chucky.core.startup import Look
 from chucky.core.view import DownView, PeerView, held
-from chucky.messages import (
-    Beacon,
-    Heard,
-    Hello,
-    Member,
-    NameTaken,
-    Status,
-)
+from chucky.messages import Beacon, Heard, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
@@ -158,6 +151,8 @@ class Membership:
         self.links[link.name] = link
         self.gone.pop(link.name, None)
         self.refused.pop(link.name, None)
+        for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
+            self.look.handshake_ended(dial)
         at = link.address if link.dialled else None
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
         if not known:

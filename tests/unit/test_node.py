@@ -567,6 +567,20 @@ def test_a_thawed_owner_listens_before_it_serves() -> None:
     assert cluster.serving == "a" and cluster.most_served() == 1
 
 
+def test_a_thawed_owner_waits_for_no_handshake_with_who_is_linked_meanwhile() -> None:
+    cluster = running(Cluster(settings(timeout_ms=60_000)), "a", "b", "c")
+    for key in "ca":
+        cluster.freeze(key)
+        cluster.run(TICK_TIME_MS + 200)
+    cluster.thaw("a")  # its dial is let in by c's kernel, and nothing comes of it
+    cluster.run(50)
+    cluster.power_off("c")
+    cluster.run(50)
+    assert cluster.serving == ""
+    cluster.start("c")
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 110
+
+
 def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     cluster = running(Cluster(linear()), "a", "b")
     cluster.freeze("b")
