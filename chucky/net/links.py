@@ -94,6 +94,8 @@ class Links:
         """Listen on the first free of `port` and the next nine, and return which. `host` is an
         address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence."""
         sock = tcp.listening_socket(host, port, BACKLOG)
+        if host:  # a peer takes where a dial comes from for where this node listens
+            self._dialer.source = sock.family, (sock.getsockname()[0], 0, *sock.getsockname()[2:])
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(self), sock=sock, backlog=BACKLOG
         )

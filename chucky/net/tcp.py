@@ -25,9 +25,11 @@ Connected = tuple[socket.socket, Address]
 
 
 class Dialer:
-    """Connects, and tells a host that refuses from one that cannot be reached."""
+    """Connects, and tells a host that refuses from one that cannot be reached. `source`: what every
+    connection comes from, and no other; None leaves that to the kernel."""
 
     def __init__(self, connect_timeout_ms: int) -> None:
+        self.source: Target | None = None
         self._connect_timeout_ms = connect_timeout_ms
         self._resolving = 0
 
@@ -52,6 +54,10 @@ class Dialer:
                 sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 _prompt(sock)
                 sock.setblocking(False)
+                if self.source is not None:
+                    if self.source[0] != family:
+                        return "unreached"
+                    sock.bind(self.source[1])
                 # A loop that was late itself finds the time up and the connection made.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._connect_timeout_ms / 1000):

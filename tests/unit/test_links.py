@@ -84,10 +84,10 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    name: NodeName, key: bytes = KEY, handshake_timeout_ms: int = 5000
+    name: NodeName, key: bytes = KEY, handshake_timeout_ms: int = 5000, home: str = "127.0.0.1"
 ) -> AsyncIterator[Node]:
     one = Node(name, key, handshake_timeout_ms)
-    one.home = Address("127.0.0.1", await one.links.listen("127.0.0.1", 0))
+    one.home = Address(home, await one.links.listen(home, 0))
     try:
         yield one
     finally:
@@ -124,6 +124,27 @@ async def read_all(sock: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return data
+
+
+def test_a_dial_comes_from_where_its_node_listens() -> None:
+    """A peer takes the source for where the node listens, and a refusal there for its death."""
+
+    async def scenario() -> None:
+        async with node(A, home="127.0.0.7") as a, node(B) as b:
+            a.dial(1, b.home)
+            _, _, _, address = await b.until("up")
+            assert address.host == "127.0.0.7"
+
+    run(scenario)
+
+
+def test_a_node_that_listens_in_one_family_dials_in_no_other() -> None:
+    async def scenario() -> None:
+        async with node(A, home="127.0.0.7") as a, node(B, home="::1") as b:
+            a.dial(1, b.home)
+            assert await a.until("down") == (1, "unreached", None, b.home)
+
+    run(scenario)
 
 
 def test_up_both_ways_and_messages_both_ways() -> None:
