@@ -163,6 +163,8 @@ MUTANTS = (
     one("L1", "a vacancy is longer than its timeout", "verdict",
         "return heard_ms + max(view.timeout_ms,", "return heard_ms + 300 + max(view.timeout_ms,",
         "L1: "),
+    one("L7", "a reload leaves a node that stands aside where it is", "node",
+        "self._own.retry_now(now_ms)", "pass"),
     one("L7", "two that yield wait for each other", "verdict",
         "if other.holds is not Holds.STARTING and other.epoch",
         "if other.holds is Holds.RUNNING and other.epoch"),

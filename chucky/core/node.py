@@ -202,6 +202,7 @@ class Node:
                 self._commands.request(event, self._settings, now_ms)
             case ev.Reloaded(settings):
                 self._settings = self._members.settings = settings
+                self._own.retry_now(now_ms)
             case ev.ShutdownRequested():
                 if self._own.stop_by_ms is None:
                     self._own.stop_by_ms = now_ms + STOP_LIMIT_MS

@@ -209,6 +209,11 @@ class Ownership:
             self._cause = "stop"
             self.records.released(self._stop(), self.incarnation)
 
+    def retry_now(self, now_ms: int) -> None:
+        """An administrator may have mended what kept the application from running."""
+        if self.retry_ms is not None:
+            self.retry_ms = now_ms
+
     def retry(self, now_ms: int) -> None:
         """Get ready anew when the back-off is over."""
         if self.retry_ms is not None and now_ms >= self.retry_ms:

@@ -472,6 +472,16 @@ def test_a_failed_start_lets_the_next_node_have_it() -> None:
     assert any("b@h cannot run chucky: port in use" in line for line in cluster.log("b"))
 
 
+def test_a_reload_ends_the_wait_for_a_new_try() -> None:
+    cluster = Cluster(settings(timeout_ms=0))
+    cluster.hosts["a"].unready = "no facts"
+    cluster.start("a")
+    cluster.run(20_000)
+    cluster.hosts["a"].unready = ""
+    cluster.give("a", ev.Reloaded(settings(timeout_ms=0)))
+    assert cluster.run_until(lambda: cluster.serving == "a") <= 50
+
+
 def test_two_that_a_third_node_hears_never_start_at_once() -> None:
     cluster = running(Cluster(settings(), "abcz"), "a", "b", "c", "z")
     cluster.cut("b", "c")
