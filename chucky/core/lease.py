@@ -71,7 +71,7 @@ class Lease:
         until_ms = None
         if len(votes) >= needed:
             until_ms = votes[needed - 1] + self._timeout_ms * SHARE_PERCENT // 100
-        return LeaseView(until_ms, len(votes), needed, self.backing)
+        return LeaseView(until_ms, len(votes), needed, self.backing, self.free_from_ms)
 
     # The backer's half.
 

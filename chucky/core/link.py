@@ -16,6 +16,7 @@ class Link:
     address: Address
     heard_ms: int  # the last frame
     alive_ms: int  # what silence is counted from
+    spared_ms: int | None = None  # the heard_ms of the silence that a stall of this node excused
     echo: int = 0  # the highest tick of the peer that was read
     since_tick: int = 0  # what the peer says is news once it echoes this tick of ours
     status: Status | None = None
@@ -39,6 +40,11 @@ class Link:
             return ()
         here = self.address if self.dialled else self.listens_at(self.hello)
         return tuple(dict.fromkeys((here, *self.hello.addresses)))
+
+    def may_tell(self, address: Address) -> bool:
+        """Whether what the other end tells of this address holds here, too (rule 11)."""
+        here = self.address.is_loopback or not address.is_loopback
+        return here and address.is_numeric and not address.is_link_local
 
     def listens_at(self, hello: Hello) -> Address:
         """Where the sender of this Hello takes links, on the host that this one goes to."""

@@ -102,12 +102,11 @@ class Membership:
     def link_up(self, new: Link, now_ms: int) -> None:
         """A handshake is done: take the link, let it wait, or close it."""
         self.look.handshake_ended(new.id)
+        old = self.links.get(new.name)
         if new.name == self.me:
             self._meet_namesake(new, now_ms)
-            return
-        old = self.links.get(new.name)
-        if old is None:
-            self._take(new)
+        elif old is None:
+            self._take(new, now_ms)
         elif old.leaving:
             self.emit(Close(old.id))
             self._end(old, True, now_ms)
@@ -116,7 +115,7 @@ class Membership:
             self._wait(new, old)  # rule 10: the first stays if it still speaks
         elif not self._keeps(old, new):
             self.emit(Close(old.id))
-            self._take(new)
+            self._take(new, now_ms)
         elif new.dialled:
             self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
             self.emit(Close(new.id))
@@ -146,7 +145,7 @@ class Membership:
             return False
         return old.dialled == (self.me > old.name)
 
-    def _take(self, link: Link) -> None:
+    def _take(self, link: Link, now_ms: int) -> None:
         known = link.name in self.links
         self.links[link.name] = link
         self.gone.pop(link.name, None)
@@ -155,6 +154,8 @@ class Membership:
             self.look.handshake_ended(dial)
         at = link.address if link.dialled else None
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
+        if link.hello is not None:  # it has waited for its name
+            self._locate(link, link.hello, True, now_ms)
         if not known:
             self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up", "up", link.name))
 
@@ -232,20 +233,18 @@ class Membership:
         if newcomers:
             newcomer = min(newcomers, key=lambda n: n.incarnation != link.incarnation)
             del self._newcomers[newcomer.id]
-            self._take(newcomer)
+            self._take(newcomer, now_ms)
 
     def _drop_newcomer(self, newcomer: Link) -> None:
         """The first of this name lives: tell the second where, and end its link."""
-        first = self.links[newcomer.name]
-        at = self.contacts.addresses(newcomer.name) or (first.address,)
+        at = self.contacts.addresses(newcomer.name) or (self.links[newcomer.name].address,)
         self._newcomers.pop(newcomer.id, None)
         self.emit(Send(newcomer.id, NameTaken(at[0])))
         self.emit(Close(newcomer.id))
 
     def hello(self, id: int, hello: Hello, now_ms: int) -> bool:
         """A peer says who it is and whom it knows; return whether who it is is news."""
-        namesake = self._namesakes.get(id)
-        if namesake is not None:
+        if (namesake := self._namesakes.get(id)) is not None:
             self._judge_namesake(namesake, hello, now_ms)
             return True
         link = self.by_id(id) or self._newcomers.get(id)
@@ -253,29 +252,32 @@ class Membership:
             return False
         # The rest of it is no news, or is taken below.
         before, link.hello = link.hello, hello._replace(uptime_ms=0, members=())
+        if id not in self._newcomers:
+            self._locate(link, hello, link.hello != before, now_ms)
+        for member in hello.members:
+            self._told(link, member, now_ms)
+        return link.hello != before
+
+    def _locate(self, link: Link, hello: Hello, news: bool, now_ms: int) -> None:
+        """Learn where the node of a link in use can be dialled. One that waits for its name may be
+        another machine's, and nothing there tells whether the first lives (rules 4 and 10)."""
         if not link.dialled and not link.address.lacks_scope:
             at = link.listens_at(hello)
-            if link.hello != before or self.contacts.addresses(link.name)[:1] != (at,):
+            if news or self.contacts.addresses(link.name)[:1] != (at,):
                 self.contacts.came_up(0, link.name, self.listed(link.name), at)
-        own = [Member(link.name, hello.addresses)]
-        for member in (*own, *hello.members):
-            for address in member.addresses:
-                usable = address.is_numeric
-                usable &= not address.is_loopback or link.address.is_loopback
-                if member.name != self.me and usable and not address.is_link_local:
-                    listed = self.listed(member.name)
-                    self.contacts.told(member.name, address, listed, now_ms)
-        return link.hello != before
+        self._told(link, Member(link.name, hello.addresses), now_ms)
+
+    def _told(self, link: Link, member: Member, now_ms: int) -> None:
+        for address in member.addresses:
+            if member.name != self.me and link.may_tell(address):
+                self.contacts.told(member.name, address, self.listed(member.name), now_ms)
 
     def _judge_namesake(self, link: Link, hello: Hello, now_ms: int) -> None:
         mine_ms = now_ms - self.started_ms
-        if abs(mine_ms - hello.uptime_ms) > UPTIME_SLACK_MS:
-            first = mine_ms > hello.uptime_ms
-        else:
-            first = self.incarnation < link.incarnation
-        at = link.listens_at(hello)
+        alike = abs(mine_ms - hello.uptime_ms) <= UPTIME_SLACK_MS
+        first = self.incarnation < link.incarnation if alike else mine_ms > hello.uptime_ms
         if not first:
-            self.take_name(at)
+            self.take_name(link.listens_at(hello))
         else:
             self._namesakes.pop(link.id)
             own = (*self.hellos.addresses, Address(self.me.host, self.settings.node.port))[0]
@@ -299,7 +301,7 @@ class Membership:
             # Whoever accepts is the first to know of a link. So it had the old one when this came
             # up, and would have closed this: it speaks here since the old one is lost to it.
             self.emit(Close(old.id))
-            self._take(link)
+            self._take(link, now_ms)
         for newcomer in [n for n in self._newcomers.values() if n.name == link.name]:
             if newcomer.incarnation != link.incarnation and status.echo >= newcomer.probe_tick:
                 self._drop_newcomer(newcomer)
@@ -331,9 +333,12 @@ class Membership:
                     yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
 
     def stalled(self, now_ms: int) -> None:
-        """This node itself was not running: hear the others before judging their silence."""
+        """This node itself was not running: hear the others before judging their silence, but one
+        that says nothing is spared once only: who stalls again and again judges, too (L1)."""
         for link in self._all():
-            link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
+            if link.spared_ms != link.heard_ms:
+                link.spared_ms = link.heard_ms
+                link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
 
     def slept(self) -> None:
         """It was not running for so long that what comes now may be old."""

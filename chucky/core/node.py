@@ -343,11 +343,12 @@ class Node:
 
     def _view(self, now_ms: int) -> View:
         d, own = self._settings.distributed, self._own
+        able = own.able and not snapshots.lacks_majority(self._settings, self._members)
         # In the order of its fields: by name they would take three times as long.
         return View(
             self._me, self._incarnation, d.nodes, self._settings.digest, d.timeout_ms,
             self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms,
-            self._placements.free_ms, self._look.goes_on, self._sync.synced, own.able,
+            self._placements.free_ms, self._look.goes_on, self._sync.synced, able,
             own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
             self._speech.ready_sent_ms, tuple(own.records), *self._members.views(), own.asked_tick,
             own.asked_by_ms, own.wants, own.on_standby, own.placed_tick, self._placements.binding,

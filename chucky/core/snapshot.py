@@ -84,7 +84,7 @@ def take(
     owner, epoch, serve_until_ms, relay, highest = route(settings, members, own, look, now_ms)
     word = _phase(own, sync, owner)
     said = sentence(settings, members, own, sync, look, now_ms)
-    quorate = not _lacks(settings, members, own)
+    quorate = not lacks_majority(settings, members)
     nodes = tuple(_nodes(settings, members, own, owner, differing, now_ms))
     return Snapshot(
         own.me, word, said, owner, epoch, sync.synced, quorate,
@@ -100,7 +100,7 @@ def sentence(
         said = "looking for other nodes"
     else:
         owner, epoch, _ = _owner(settings, members, own)
-        lacks = _lacks(settings, members, own)
+        lacks = lacks_majority(settings, members)
         word, placed = _phase(own, sync, owner), _placed(members, own, owner)
         said = _sentence(word, settings, own, sync, owner, epoch, placed, lacks, now_ms)
     if members.refused:
@@ -121,12 +121,12 @@ def _placed(members: Membership, own: Ownership, owner: NodeName | None) -> bool
     return link is not None and link.status is not None and link.status.placed is not None
 
 
-def _lacks(settings: Settings, members: Membership, own: Ownership) -> str:
-    """Return what a majority lacks, or ""."""
+def lacks_majority(settings: Settings, members: Membership) -> str:
+    """Return what a majority of the listed nodes lacks here, or "" (rule 7)."""
     if settings.distributed.quorum != "majority":
         return ""
     nodes = settings.distributed.nodes
-    here = sum(nodes.tier(name) is not None for name in (own.me, *members.links))
+    here = sum(nodes.tier(name) is not None for name in (members.me, *members.links))
     enough = here >= majority(nodes.size)
     return "" if enough else f"no majority: {here} of {nodes.size} listed nodes here"
 

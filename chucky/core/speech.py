@@ -89,11 +89,12 @@ class Speech:
         """Return our Status, but for the echo, which each peer has its own of."""
         own, lease, settings = self._own, self._lease, self._members.settings
         listed = self._members.listed(own.me)
+        able = listed and own.able and not snapshots.lacks_majority(settings, self._members)
         hears = tuple(self._members.hears(now_ms))
         # In the order of its fields: by name they would take three times as long.
         return Status(
             tick, 0, settings.digest, snapshots.phase(own, self._sync, bool(hears)), listed,
-            self._sync.synced and listed, own.able and listed and not own.on_standby,
+            self._sync.synced and listed, able and not own.on_standby,
             own.stop_by_ms is not None, own.highest, own.running, own.starting, own.ready,
             own.naming, own.records.signs(now_ms), hears, lease.claim if lease else 0,
             lease.backing if lease else None, own.wants, own.on_standby,

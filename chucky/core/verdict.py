@@ -58,15 +58,14 @@ def claimants(view: View, claim: int) -> Iterator[PeerView]:
 def _as_owner(view: View, epoch: Epoch) -> Verdict:
     if not view.leased:
         return Lapse()
-    others = view.holders
-    rivals = [h for h in others if h.holds is Holds.RUNNING]
+    rivals = [h for h in view.holders if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not _outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
     # An owner beyond the peers of our peers is heard of by its signs only. To go above any other
     # holder would turn the standing round, and it would do the same.
     afar_ms = [r.heard_ms + view.tick_time_ms for r in view.records if _runs_afar(view, epoch, r)]
-    if view.highest and view.highest > epoch and not (others or afar_ms or view.listening):
+    if view.highest and view.highest > epoch and not (view.holders or afar_ms or view.listening):
         return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     if view.stop_by_ms is not None:
@@ -185,9 +184,7 @@ def _as_standby(view: View) -> Verdict:
             return Hold(f"waiting to hear what {peer.name} knows")
     if view.holders:
         return _beside_owner(view)
-    if not view.able:
-        return Hold()
-    return _vacant(view)
+    return _vacant(view) if view.able else Hold()
 
 
 def _names_me(view: View, naming: Naming | None) -> bool:
@@ -201,15 +198,16 @@ def _names_me(view: View, naming: Naming | None) -> bool:
 def _beside_owner(view: View) -> Verdict:
     """An owner is heard: get ready to succeed it where that is due and nobody is more fit."""
     owners = [p for p in view.peers if p.status is not None and p.status.running is not None]
-    others = [h for h in view.holders if h.holds is not Holds.RUNNING]
-    if len(owners) != 1 or others or not view.able:
+    runs = all(h.holds is Holds.RUNNING for h in view.holders)
+    if len(owners) != 1 or not runs or not view.able:
         return Hold()
     owner, s = owners[0], owners[0].status
     assert s is not None and s.running is not None
     leaves = s.stopping or s.on_standby
     mine = (not view.wants, _precedence(view, view.me, view.incarnation))
     for peer in view.peers:
-        if peer is not owner and _candidate(view, peer) and _turn(view, peer) < mine:
+        # Only for one that hears the owner, too, and can get it: that is not the owner itself.
+        if peer.hears(s.running) and _candidate(view, peer) and _turn(view, peer) < mine:
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
             if leaves or s.placed is None or acts:
@@ -224,8 +222,10 @@ def _beside_owner(view: View) -> Verdict:
         due_ms = view.free_since_ms + view.takeover_delay_ms
         if view.now_ms < due_ms:
             return Hold("waiting for takeover_delay", due_ms)
-    free = s.placed is not None and owner.name not in view.binding
-    return GetReady(s.running, s.placed.tick if s.placed and free else 0)
+    if view.vote_due_ms is not None:  # named before that it could not serve
+        return Hold(f"waiting for the vote of {view.me}", view.vote_due_ms)
+    free = s.placed if owner.name not in view.binding else None
+    return GetReady(s.running, free.tick if free else 0)
 
 
 def _dialled(view: View) -> tuple[int, NodeName] | None:

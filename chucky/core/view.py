@@ -23,6 +23,10 @@ class PeerView(NamedTuple):
         s = self.status
         return s is not None and s.listed and s.synced and s.able and not s.stopping
 
+    def hears(self, epoch: Epoch) -> bool:
+        """Whether it says that it hears this epoch itself."""
+        return self.status is not None and any(h.epoch == epoch for h in self.status.hears)
+
 
 class DownView(NamedTuple):
     """A peer that was up: when it was last heard, and which incarnation is proven dead.
@@ -42,6 +46,7 @@ class LeaseView(NamedTuple):
     backers: int
     needed: int
     backing: Backing | None = None  # this node's own vote
+    free_from_ms: int = 0  # when it can first be given
 
 
 # Not frozen, although nobody changes one: that would take eight times as long to make, and one is
@@ -93,6 +98,14 @@ class View:
         """Whether this node may serve as far as a majority is concerned."""
         until_ms = self.lease.until_ms if self.lease else None
         return self.lease is None or (until_ms is not None and self.now_ms < until_ms)
+
+    @property
+    def vote_due_ms(self) -> int | None:
+        """When this node's own vote is free, if the others that are here are no majority."""
+        if self.lease is None or self.now_ms >= self.lease.free_from_ms:
+            return None
+        others = sum(self.nodes.tier(p.name) is not None for p in self.peers)
+        return self.lease.free_from_ms if others < self.lease.needed else None
 
     def peer(self, name: NodeName) -> PeerView | None:
         """Return the peer of this name that is up."""

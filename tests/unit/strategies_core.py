@@ -183,6 +183,7 @@ NEAR_VIEW: list[Difference] = [
     ("lease", LeaseView(NOW_MS + 2, 2, 2)), ("stop_by_ms", NOW_MS + 2), ("records", ()),
     ("wants", True), ("on_standby", True), ("placed_tick", 2), ("binding", frozenset(OTHERS)),
     ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2),
+    *(("lease", LeaseView(None, 0, needed, None, NOW_MS + 2)) for needed in (1, 2, 3)),
     ("nodes", LISTS[1]), ("nodes", LISTS[2]), *(("now_ms", NOW_MS + ms) for ms in range(1, 6)),
 ]  # fmt: skip
 

@@ -244,3 +244,54 @@ def test_who_stands_aside_gives_its_vote_in_the_same_step() -> None:
     said = [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, Status)]
     assert [s.claim for s in said] == [0]
     assert said[0].backing == Backing(name("a"), 10, 1, 3)
+
+
+@pytest.mark.parametrize("others", ["bde", "cde"])
+def test_a_node_that_no_majority_hears_keeps_nobody_from_owning(others: str) -> None:
+    """a, the best, hears one only: that backed it, and the others stood aside, for ever."""
+    cluster = formed("abcde")
+    for other in others:
+        cluster.cut("a", other)
+    cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
+
+
+def test_nothing_is_handed_over_to_who_no_majority_hears() -> None:
+    """a, the best, hears the owner only: it was named, and declined, again and again."""
+    cluster = Cluster(majority("abcd", takeover_delay_ms=0), "abcd")
+    for other in "cd":
+        cluster.cut("a", other)
+    cluster.start("b", "c", "d")
+    cluster.run_until(lambda: cluster.serving == "b", 2 * TIMEOUT_MS)
+    cluster.start("a")
+    moves = len(cluster.owners)
+    cluster.run(3 * TIMEOUT_MS)
+    assert cluster.serving == "b" and len(cluster.owners) == moves
+
+
+def test_who_named_another_and_lost_the_majority_keeps_nobody_from_owning() -> None:
+    """It would take it back, for nobody else has it, and can never be backed for that."""
+    cluster = Cluster(majority("adbc"), "abcd")
+    cluster.start("d", "b", "c")
+    cluster.run_until(lambda: cluster.serving == "d", 2 * TIMEOUT_MS)
+    cluster.hosts["a"].fails = "its file is broken"
+    cluster.start("a")
+    node = cluster.hosts["d"].node
+    assert node is not None
+    cluster.run_until(lambda: node._own.naming is not None, 2 * TIMEOUT_MS)
+    for other in "bc":
+        cluster.cut("d", other)
+    cluster.run_until(lambda: cluster.serving in ("b", "c"), 3 * TIMEOUT_MS)
+
+
+def test_a_node_is_named_when_its_own_vote_is_free() -> None:
+    """Where the others are no majority: the owner would have given its lease away for nothing."""
+    cluster = formed()
+    cluster.power_off("c")
+    cluster.stop("a")
+    cluster.run_until(lambda: cluster.serving == "b" and cluster.hosts["a"].node is None)
+    cluster.start("a")
+    cluster.run(TIMEOUT_MS - 200)
+    assert cluster.serving == "b"
+    took_ms = cluster.run_until(lambda: cluster.serving == "a")
+    gap = [at_ms for at_ms, who in cluster.owners[-2:]]
+    assert took_ms <= 500 and gap[1] - gap[0] <= 300

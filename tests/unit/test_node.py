@@ -464,6 +464,45 @@ def test_a_standby_that_stops_is_nobody_s_business() -> None:
 # Failures of the application.
 
 
+def test_a_twin_is_not_where_the_first_of_its_name_is_dialled() -> None:
+    """It was told its own address as the first's; and a refusal there proved the first dead."""
+    cluster = running(Cluster(linear(timeout_ms=0)), "a", "b")
+    twin = cluster.add("A", linear(timeout_ms=0), name("a"))
+    cluster.reports["A"] = []
+    cluster.cut("a", "A")
+    cluster.start("A")
+    cluster.run_until(lambda: twin.node is None)
+    assert twin.exit is not None and "taken by the node at 10.0.0.1:4041" in twin.exit[1]
+    cluster.reset("b", "a")
+    cluster.run(2000)
+    assert cluster.serving == "a" and cluster.most_served() == 1
+
+
+def test_who_has_waited_for_a_name_is_dialled_where_it_is() -> None:
+    cluster = running(Cluster(linear()), "a", "b")
+    moved = cluster.add("A", linear(), name("a"))
+    cluster.reports["A"] = []
+    cluster.power_off("a")
+    cluster.start("A")
+    cluster.run(TICK_TIME_MS + 100)
+    node = cluster.hosts["b"].node
+    assert node is not None
+    assert node._members.contacts.addresses(name("a"))[0] == moved.address
+
+
+@pytest.mark.parametrize("how", ["standby", "stop"])
+def test_a_better_standby_that_does_not_hear_the_owner_holds_nobody_up(how: str) -> None:
+    cluster = running(Cluster(linear(takeover=False)), "c")
+    cluster.cut("a", "c")
+    cluster.start("a", "b")
+    cluster.run(1000)
+    if how == "standby":
+        cluster.give("c", ev.StandbyRequested(1, True))
+    else:
+        cluster.stop("c")
+    cluster.run_until(lambda: cluster.serving == "b", 1000)
+
+
 def test_a_failed_start_lets_the_next_node_have_it() -> None:
     cluster = running(Cluster(settings()), "a", "b", "c")
     cluster.hosts["b"].fails = "port in use"
@@ -600,13 +639,40 @@ def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     assert cluster.serving == "a" and cluster.most_served() == 1
 
 
-def starve(cluster: Cluster, key: str, stalls: int) -> None:
+def starve(cluster: Cluster, key: str, stalls: int, stall_ms: int = 1150) -> None:
     """Let it run for moments only, each with a stall before it."""
     for _ in range(stalls):
         cluster.freeze(key)
-        cluster.run(1150)
+        cluster.run(stall_ms)
         cluster.thaw(key)
         cluster.run(50)
+
+
+def test_a_standby_that_stalls_again_and_again_finds_that_the_owner_is_silent() -> None:
+    cluster = running(Cluster(linear(timeout_ms=2000)), "a", "b", "c")
+    starve(cluster, "b", 4, stall_ms=600)
+    cluster.power_off("a")
+    for _ in range(8):  # 5.2 s
+        starve(cluster, "b", 1, stall_ms=600)
+        if cluster.snapshot("b").owner == name("b"):
+            break
+    else:
+        raise AssertionError(str(cluster))
+
+
+def test_an_owner_that_stalls_again_and_again_finds_that_its_successor_is_silent() -> None:
+    cluster = running(Cluster(linear(timeout_ms=2000)), "b", "c")
+    node = cluster.hosts["b"].node
+    assert node is not None
+    cluster.start("a")
+    cluster.run_until(lambda: node._own.naming is not None)
+    cluster.power_off("a")
+    for _ in range(8):
+        starve(cluster, "b", 1, stall_ms=600)
+        if cluster.snapshot("b").phase == "owner":
+            break
+    else:
+        raise AssertionError(str(cluster))
 
 
 @pytest.mark.parametrize("quorum", ["reachable", "majority"])

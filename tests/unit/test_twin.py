@@ -302,6 +302,8 @@ def beside_a_holder(v: View) -> set[Essence]:
     owner = said(v)[epoch.node]
     leaves = owner.stopping or owner.on_standby
     for n in able_peers(v) - {epoch.node}:
+        if not any(h.epoch == epoch for h in said(v)[n].hears):
+            continue  # nothing that the owner says reaches it
         first = order(v, n) < order(v, v.me)
         if said(v)[n].wants != v.wants:  # 0008: whom an administrator asked for comes first
             first = said(v)[n].wants
@@ -314,6 +316,10 @@ def beside_a_holder(v: View) -> set[Essence]:
         long_enough = v.now_ms - v.free_since_ms >= v.takeover_delay_ms
         takes = v.takeover and better and long_enough and not binds
         if lists_differ(v) or not (takes or v.wants):
+            return HOLD
+    if v.lease is not None:  # 7: an owner gives its lease away only to one that can be backed
+        votes = sum(listed(v, p.name) for p in v.peers) + (v.now_ms >= v.lease.free_from_ms)
+        if votes < v.lease.needed:
             return HOLD
     return {("GetReady", epoch, owner.placed.tick if owner.placed and not binds else 0)}
 

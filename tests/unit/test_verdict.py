@@ -360,8 +360,20 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
         Hold("waiting for takeover_delay", NOW_MS + 7),
     ),
     "a worse one runs, a better standby is there": (
-        {"peers": (peer(D, running=Epoch(1, D)), peer(A))},
+        {"peers": (peer(D, running=Epoch(1, D)), peer(A, hears=(heard(Epoch(1, D)),)))},
         Hold("standing aside for a@h"),
+    ),
+    "a worse one runs, a better standby does not hear it": (
+        {"peers": (peer(D, running=Epoch(1, D)), peer(A))},
+        GetReady(Epoch(1, D)),
+    ),
+    "7: named now it could not be backed: its own vote is not free": (
+        {"peers": (peer(D, running=Epoch(1, D)),), "lease": LeaseView(None, 0, 2, None, STOP_MS)},
+        Hold("waiting for the vote of b@h", STOP_MS),
+    ),
+    "7: the others are a majority": (
+        {"peers": (peer(D, running=Epoch(1, D)),), "lease": LeaseView(None, 0, 1, None, STOP_MS)},
+        GetReady(Epoch(1, D)),
     ),
     "a worse one runs, a better standby that cannot": (
         {"peers": (peer(D, running=Epoch(1, D)), peer(A, able=False))},
@@ -381,7 +393,14 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
         GetReady(E1),
     ),
     "L4: a better one stops, a better standby": (
-        {"me": D, "incarnation": 40, "peers": (peer(A, running=E1, stopping=True), peer(C))},
+        {
+            "me": D,
+            "incarnation": 40,
+            "peers": (
+                peer(A, running=E1, stopping=True),
+                peer(C, hears=(heard(E1),)),
+            ),
+        },
         Hold("standing aside for c@h"),
     ),
     "it wants: a better one runs, whatever takeover says": (
@@ -402,12 +421,17 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
             "wants": True,
             "me": D,
             "incarnation": 40,
-            "peers": (peer(A, running=E1), peer(C, wants=True)),
+            "peers": (peer(A, running=E1), peer(C, wants=True, hears=(heard(E1),))),
         },
         Hold("standing aside for c@h"),
     ),
     "a worse one wants": (
-        {"peers": (peer(D, running=Epoch(1, D)), peer(C, wants=True))},
+        {
+            "peers": (
+                peer(D, running=Epoch(1, D)),
+                peer(C, wants=True, hears=(heard(Epoch(1, D)),)),
+            )
+        },
         Hold("standing aside for c@h"),
     ),
     "it wants: lists differ": (
@@ -446,7 +470,7 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
         {
             "peers": (
                 peer(D, running=Epoch(1, D), placed=Placed(7, 9)),
-                peer(A, ready=Epoch(1, D)),
+                peer(A, ready=Epoch(1, D), hears=(heard(Epoch(1, D)),)),
             )
         },
         Hold("standing aside for a@h"),
