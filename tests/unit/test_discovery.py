@@ -15,8 +15,9 @@ from chucky import settings
 from chucky.messages import Beacon
 from chucky.names import Address, NodeName
 from chucky.net import discovery
-from chucky.net.discovery import MAX_SOURCES, Discovery, SourceLimit, TokenBucket
+from chucky.net.discovery import Discovery
 from chucky.net.interfaces import Interface, InterfaceWatch
+from chucky.net.limits import MAX_SOURCES, SOURCE_BURST, SOURCE_PER_S, SourceLimit, TokenBucket
 from chucky.net.multicast import LOOPBACK_INDEX
 from chucky.wire.beacon import MAX_BEACON, encode
 from tests.unit.test_interfaces import LIMIT_S, ROOT, heard_log, needs_namespaces, play, run
@@ -235,7 +236,7 @@ def test_a_flood_of_one_source_leaves_room_for_others(config: settings.Discovery
         ear = Ear(config)
         began = asyncio.get_running_loop().time()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            for _ in range(2 * discovery.SOURCE_BURST):
+            for _ in range(2 * SOURCE_BURST):
                 stranger.sendto(encode(beacon("flood")), ("127.0.0.1", config.port))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.bind(("127.0.0.2", 0))
@@ -244,7 +245,7 @@ def test_a_flood_of_one_source_leaves_room_for_others(config: settings.Discovery
         while names[-1] != "other":
             names.append((await ear.next())[0])
         took_s = asyncio.get_running_loop().time() - began
-        assert 1 < len(names) <= 2 + discovery.SOURCE_BURST + took_s * discovery.SOURCE_PER_S
+        assert 1 < len(names) <= 2 + SOURCE_BURST + took_s * SOURCE_PER_S
         ear.discovery.close()
 
     asyncio.run(main())
@@ -300,7 +301,7 @@ def test_token_bucket() -> None:
 
 def test_sources_are_apart_and_their_table_is_bounded() -> None:
     limit = SourceLimit()
-    assert all(limit.take("a", 100.0) for _ in range(discovery.SOURCE_BURST))
+    assert all(limit.take("a", 100.0) for _ in range(SOURCE_BURST))
     assert not limit.take("a", 100.0)
     assert limit.take("b", 100.0)
     for number in range(3 * MAX_SOURCES):
