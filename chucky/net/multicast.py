@@ -10,6 +10,7 @@ Every function raises OSError for what its docstring does not name.
 import errno
 import socket
 import struct
+import sys
 
 # Linux's numbers (linux/in.h, linux/in6.h) that Python 3.11's socket module does not name.
 _IP_PKTINFO = 8
@@ -99,6 +100,32 @@ def leave(sock: socket.socket, group: str, ifindex: int) -> None:
         # The kernel dropped the membership together with the interface: what we wanted.
         if error.errno not in NOT_NOW:
             raise
+
+
+def members(family: int, group: str) -> frozenset[int]:
+    """Return the interfaces that have joined the group, for whichever socket of this host.
+
+    A socket that joined where nobody has any more hears nothing there: the kernel dropped the group
+    with the interface, or with its IPv6 (MTU below 1280), which then came back under its index. The
+    socket keeps its entry: it cannot join (EADDRINUSE) before it has left.
+    """
+    packed = socket.inet_pton(family, group)
+    if family == socket.AF_INET6:  # a line for each: index, name, group, ...
+        wanted = packed.hex().encode()
+        with open("/proc/self/net/igmp6", "rb") as lines:
+            return frozenset(int(line.split()[0]) for line in lines if wanted in line)
+    # A heading, a line for each interface, which begins with its index, and after it one for each
+    # of its groups: a number in the byte order of this machine.
+    wanted = b"\t%08X " % int.from_bytes(packed, sys.byteorder)
+    found, index = set(), 0
+    with open("/proc/self/net/igmp", "rb") as lines:
+        next(lines)
+        for line in lines:
+            if line[:1] != b"\t":
+                index = int(line.split()[0])
+            elif wanted in line:
+                found.add(index)
+    return frozenset(found)
 
 
 def send_to_group(sock: socket.socket, group: str, port: int, ifindex: int, data: bytes) -> None:

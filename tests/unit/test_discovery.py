@@ -536,6 +536,78 @@ def scene_ipv6_comes_later() -> None:
     asyncio.run(main())
 
 
+def at_once(*commands: str) -> None:
+    """Run them in one process: faster than the watch waits for the end of a burst."""
+    run_all = ["ip", "-batch", "-"]
+    subprocess.run(run_all, input="\n".join(commands), text=True, check=True)
+
+
+CABLE = (
+    "link add v0 index 77 type veth peer name v1 index 78",
+    "addr add 10.9.0.1/24 dev v0",
+    "link set v0 up",
+    "link set v1 up",
+)
+
+
+async def hears_itself(ear: Ear, name: str, *also: Ear) -> None:
+    """The group is heard on v0 in both families: what a host sends there it gets itself, too."""
+    for sign in (".", ":"):
+        await ear.announce_until(beacon(name), lambda n, s: n == name and on_v0(s, sign))
+        for other in also:
+            await other.announce_until(beacon("x"), lambda n, s: n == name and on_v0(s, sign))
+
+
+def on_v0(source: Address, sign: str) -> bool:
+    return sign in source.host and (source.host == "10.9.0.1" or source.host.endswith("%v0"))
+
+
+def blink(*commands: str) -> None:
+    """Something is gone and back sooner than the watch looks: the group is heard again."""
+
+    async def main() -> None:
+        log = heard_log()
+        at_once(*CABLE)
+        a = Follower(settings.Discovery())
+        await a.watch.start()
+        await hears_itself(a, "before")
+        at_once(*commands)
+        await hears_itself(a, "after")
+        a.watch.stop()
+        a.discovery.close()
+        assert log.getvalue() == ""
+
+    asyncio.run(main())
+
+
+def scene_back_under_its_index() -> None:
+    blink("link del v0", *CABLE)
+
+
+def scene_ipv6_is_back() -> None:
+    blink("link set v0 mtu 1000", "link set v0 mtu 1500")
+
+
+def scene_who_leaves_takes_the_group_along() -> None:
+    """Of two nodes that lost it, one had the kernel join again: the other hears on without it."""
+
+    async def main() -> None:
+        at_once(*CABLE)
+        a, b = Follower(settings.Discovery()), Follower(settings.Discovery())
+        await a.watch.start()
+        await b.watch.start()
+        await hears_itself(a, "before", b)
+        at_once("link del v0", *CABLE)
+        await hears_itself(a, "after", b)
+        for left in (b, a):
+            left.watch.stop()
+        b.discovery.close()
+        await hears_itself(a, "alone")
+        a.discovery.close()
+
+    asyncio.run(main())
+
+
 def scene_no_interface() -> None:
     """Loopback is down, there is nothing else; and then it comes up."""
 
@@ -558,7 +630,15 @@ def scene_no_interface() -> None:
     asyncio.run(main())
 
 
-SCENES = [scene_cable, scene_ipv6_only, scene_ipv6_comes_later, scene_no_interface]
+SCENES = [
+    scene_cable,
+    scene_ipv6_only,
+    scene_ipv6_comes_later,
+    scene_back_under_its_index,
+    scene_ipv6_is_back,
+    scene_who_leaves_takes_the_group_along,
+    scene_no_interface,
+]
 
 
 @needs_namespaces

@@ -125,6 +125,23 @@ def test_joining_twice_is_being_a_member(group: str, port: int) -> None:
         assert join(sock, group, LOOPBACK_INDEX)
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_an_interface_is_a_member_while_one_socket_is(
+    family: socket.AddressFamily, group: str, port: int
+) -> None:
+    if family == socket.AF_INET6:
+        _ipv6_receiver(port).close()
+        group = f"ff02::6368:{random.randrange(1, 65536):x}"
+    with receiver(family, port) as one:
+        with receiver(family, port) as two:
+            assert multicast.members(family, group) == set()
+            assert join(one, group, LOOPBACK_INDEX) and join(two, group, LOOPBACK_INDEX)
+            leave(two, group, LOOPBACK_INDEX)
+            assert multicast.members(family, group) == {LOOPBACK_INDEX}
+        leave(one, group, LOOPBACK_INDEX)
+        assert multicast.members(family, group) == set()
+
+
 def test_an_interface_that_is_not_there(group: str, port: int) -> None:
     with receiver(socket.AF_INET, port) as sock, sender(socket.AF_INET) as out:
         assert not join(sock, group, NO_INTERFACE)
