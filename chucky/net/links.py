@@ -31,9 +31,12 @@ logger = logging.getLogger("chucky.links")
 # start at once come with nine from one source.
 MAX_HANDSHAKES = 128
 MAX_HANDSHAKES_PER_SOURCE = 16
-# Accepted in one turn of the loop, and waiting in the kernel: 128 of 0.1 ms each are 13 ms. With
-# less a flood fills the queue, and who finds it full comes again after a second only.
+# Waiting in the kernel. With less a flood fills the queue, and who finds it full comes again after
+# a second only.
 BACKLOG = 128
+# Accepted in one turn of the loop: 16 of 0.1 ms each. It is three turns of asyncio from there to a
+# place here and to the end of who had it: a flood holds that many descriptors beyond the places.
+ACCEPT_BATCH = 16
 # Read in one turn: 16 KiB are 780 of the smallest frames (4 + 1 + 16), of 10 us each: 8 ms.
 READ_BYTES = 16 * 1024
 # Four of the biggest frames: who is further behind than that does not read.
@@ -97,8 +100,9 @@ class Links:
         if host:  # a peer takes where a dial comes from for where this node listens
             self._dialer.source = sock.family, (sock.getsockname()[0], 0, *sock.getsockname()[2:])
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self), sock=sock, backlog=BACKLOG
+            lambda: _Connection(self), sock=sock, backlog=ACCEPT_BATCH
         )
+        sock.listen(BACKLOG)  # asyncio has one number for both
         return int(sock.getsockname()[1])
 
     def dial(self, link: int, address: Address, expected: NodeName | None = None) -> None:

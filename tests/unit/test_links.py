@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -606,6 +607,35 @@ def test_strangers_take_a_bounded_number_of_places_and_nodes_still_get_in() -> N
                 sock.close()
             await b.until("down", len(crowd))
             assert len(b.links._open) == 2 and not b.links._handshaking
+
+    run(scenario)
+
+
+def test_a_flood_takes_few_descriptors_beyond_its_places() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def scenario() -> None:
+        async with node(B, handshake_timeout_ms=60_000) as b:
+            home = (b.home.host, b.home.port)
+            before = descriptors()
+            # All wait in the kernel: the loop has no turn.
+            sources = [f"127.0.1.{number + 1}" for number in range(MAX_HANDSHAKES)]
+            crowd = [socket.create_connection(home, 10, (source, 0)) for source in sources]
+            await b.until("began", MAX_HANDSHAKES)
+            most = 0
+            for turn in range(20):
+                for number in range(links_module.BACKLOG):
+                    with socket.socket() as stranger:
+                        stranger.bind((f"127.0.{turn + 2}.{number + 1}", 0))
+                        stranger.setblocking(False)
+                        stranger.connect_ex(home)
+                await asyncio.sleep(0)
+                most = max(most, descriptors() - before - len(crowd))
+            assert len(b.of("began")) > 2 * MAX_HANDSHAKES
+            assert most <= MAX_HANDSHAKES + 51  # what fact_port.RESERVED counts with
+            for sock in crowd:
+                sock.close()
 
     run(scenario)
 
