@@ -121,19 +121,19 @@ class FactPort:
         """Listen, if not yet. Raises ChuckyError that names the port."""
         if self._listener is not None:
             return
+        loop = asyncio.get_running_loop()
         try:
-            self._listener = _listener(self._listen, self._port)
+            if self._epoll is None:
+                self._epoll = select.epoll()
+                loop.add_reader(self._epoll, self._on_readable)
+            self._listener = _listener(self._listen, self._port)  # last: who connects is served
         except OSError as error:
             where = self._listen or "every address"
             raise ChuckyError(
                 f"TCP port {self._port} on {where}: {error.strerror or error}; see who has it with"
                 f" ss -ltnp 'sport = :{self._port}', or set [facts] port or listen"
             ) from None
-        loop = asyncio.get_running_loop()
         loop.add_reader(self._listener, self._on_connections)
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            loop.add_reader(self._epoll, self._on_readable)
 
     def unbind(self) -> None:
         """Stop listening. Who is connected stays, and so does who had only reached the queue:

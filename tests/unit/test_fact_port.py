@@ -1,6 +1,7 @@
 """TCP 4040 on real loopback sockets: binding, and clients of every kind."""
 
 import asyncio
+import contextlib
 import resource
 import socket
 import struct
@@ -11,6 +12,12 @@ from chucky.errors import ChuckyError
 from chucky.net import fact_port
 from chucky.net.service import Nobody, Serve
 from tests.unit.fact_nodes import EPOCH_5, FOREVER_MS, Node, owner, run
+
+
+def ends_in_a_reset(client: socket.socket) -> None:
+    """From now on closing it does."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
 
 # Binding
 
@@ -52,6 +59,38 @@ def test_a_port_in_use_is_named() -> None:
             assert "\n" not in str(e.value)
 
         run(check, owner(port=port), bind=False)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_no_descriptors_to_listen_with(free: int) -> None:
+    # It wants two: for the port, and to watch who waits.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def check(node: Node) -> None:
+        fill = [socket.socket()]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fill[0].fileno() + 8, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fill.append(socket.socket())
+            for _ in range(free):
+                fill.pop().close()
+            with pytest.raises(ChuckyError, match="TCP port 0 on 127.0.0.1: Too many open files"):
+                node.service.bind()
+            assert not node.service.bound
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for filler in fill:
+                filler.close()
+        node.service.bind()
+        _, client = await node.connect()
+        await node.held(1)
+        # It is watched, too.
+        ends_in_a_reset(client.get_extra_info("socket"))
+        client.close()
+        await node.held(0)
+
+    run(check, Node(), bind=False)
 
 
 @pytest.mark.parametrize("listen", ["203.0.113.7", "localhost", "rubbish"])
@@ -177,7 +216,7 @@ def test_a_reset_ends_the_wait(half_closed: bool) -> None:
             client.shutdown(socket.SHUT_WR)
             (held,) = node.service._port._clients.values()
             await node.until(lambda: held.ended)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        ends_in_a_reset(client)
         client.close()
         await node.held(0)
         assert not node.service._port.open
