@@ -58,7 +58,8 @@ class Discovery:
 
     `on_beacon(beacon, source)` is called from the event loop for every beacon that comes, our own
     among them. A link-local IPv6 `source` carries its `%interface`.
-    A family without a group multicasts nothing; without `peers` too it has no sockets at all.
+    A family without a group multicasts nothing; it has its sockets for the peers of `announce`,
+    which a reload may bring.
     """
 
     def __init__(
@@ -67,7 +68,6 @@ class Discovery:
         self._port = config.port
         groups: dict[int, str] = {socket.AF_INET: config.group, socket.AF_INET6: config.group6}
         self._groups = {family: group for family, group in groups.items() if group}
-        self._families = [family for family in _FAMILIES if groups[family] or config.peers]
         self._on_beacon = on_beacon
         self._receivers: dict[int, socket.socket] = {}
         self._senders: dict[int, socket.socket] = {}
@@ -85,7 +85,7 @@ class Discovery:
 
     def open(self) -> None:
         """Open the sockets and listen. Never raises: what cannot be opened is logged once."""
-        for family in self._families:
+        for family in _FAMILIES:
             try:
                 self._senders[family] = multicast.sender(family)
             except OSError as error:

@@ -149,13 +149,13 @@ def test_peers_without_a_group_are_reached_by_unicast() -> None:
     asyncio.run(main())
 
 
-def test_without_group_and_peers_there_is_no_socket() -> None:
+def test_the_first_peers_may_come_with_a_reload() -> None:
     async def main() -> None:
         port = free_port()
         ear = Ear(settings.Discovery(group="", group6="", port=port))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("", port))
-        ear.discovery.announce(beacon("a"), [Address("127.0.0.1", port)])
+        hosts = {"127.0.0.1", "::1"}
+        ear.discovery.announce(beacon("a"), [Address(host, port) for host in hosts])
+        assert {(await ear.next())[1].host for _ in hosts} == hosts
         ear.discovery.close()
 
     asyncio.run(main())
