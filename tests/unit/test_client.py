@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -17,6 +17,7 @@ from chucky.errors import Unavailable
 def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     """One connection on loopback is handed to `serve`; yields the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)  # of a client that never comes
 
         def run() -> None:
             connection, _ = listener.accept()
@@ -100,6 +101,39 @@ def test_a_drip_does_not_renew_the_timeout() -> None:
 
     with server(serve) as port, pytest.raises(Unavailable, match=r"within 0.2 s"):
         fact("127.0.0.1", port, timeout=0.2)
+
+
+@contextmanager
+def silent(host: str) -> Iterator[int]:
+    """Yield a port at which nobody answers: its queue is full, so the kernel drops each SYN."""
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind((host, 0))
+        listener.listen(0)
+        for _ in range(4):
+            client = opened.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield int(listener.getsockname()[1])
+
+
+def test_the_addresses_of_a_name_share_one_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        silent("127.0.0.1") as first,
+        server(lambda connection: connection.sendall(b"a fact\n")) as second,
+    ):
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+            for port in (first, second)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert fact("of.two.addresses", timeout=1) == "a fact"
+
+
+@pytest.mark.parametrize("host", ["a..b", 64 * "x", "a\udcff"])
+def test_what_is_no_host_name_is_unavailable(host: str) -> None:
+    with pytest.raises(Unavailable, match="no fact from .*:4040: want a host name or an address"):
+        fact(host)
 
 
 def test_an_ipv6_address_is_put_in_brackets() -> None:
