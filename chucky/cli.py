@@ -1,6 +1,7 @@
 """chucky: asks a running node over its Unix socket and prints what it says."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -159,8 +160,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _open_outputs() -> None:
+    """Let every print() do its part, whatever we were started with."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: print(file=None) would take the other one
+            setattr(sys, name, open(os.devnull, "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr has it: a fact may have letters that the locale lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _open_outputs()
     options = _parser().parse_args(arguments)
     try:
         run: Command = options.run

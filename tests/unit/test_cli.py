@@ -129,26 +129,51 @@ def test_a_check_warns_of_what_an_ini_reader_takes_otherwise(
         assert line.endswith("; a value wants one line, and a comment one of its own")
 
 
-def check_into(stdout: int, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
-    path = write_files(tmp_path)
+def run(
+    *words: str, stdout: int = subprocess.PIPE, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command, with more in its environment."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     environment["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-m", "chucky", "check", path],
-        stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=30,
+        words, stdout=stdout, stderr=subprocess.PIPE, env=environment | more, encoding="latin-1",
+        timeout=30,
     )  # fmt: skip
+
+
+CHUCKY = (sys.executable, "-m", "chucky")
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = check_into(writer, tmp_path)
+    done = run(*CHUCKY, "cookie", str(tmp_path / "cookie"), stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        done = check_into(full.fileno(), tmp_path)
+        done = run(*CHUCKY, "cookie", str(tmp_path / "cookie"), stdout=full.fileno())
     assert done.returncode == 1
     assert done.stderr == "chucky: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "out", "err"), [("1", "", "chucky: said\n"), ("2", "false\n", "")]
+)
+def test_what_is_meant_for_a_closed_output_goes_nowhere(
+    closed: str, out: str, err: str, tmp_path: Path
+) -> None:
+    with daemon(tmp_path, {"connected": False, "sentence": "said"}):
+        words = (*CHUCKY, "--runtime-dir", str(tmp_path), "connect", "b")
+        done = run("sh", "-c", f'exec "$@" {closed}>&-', "sh", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (1, out, err)
+
+
+def test_a_locale_that_lacks_letters_of_a_fact_gets_them_escaped(tmp_path: Path) -> None:
+    with daemon(tmp_path, {"fact": "Gödel, Łódź"}):
+        words = (*CHUCKY, "--runtime-dir", str(tmp_path), "fact")
+        done = run(*words, PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Gödel, \\u0141\xf3d\\u017a\n"
