@@ -13,6 +13,9 @@ from chucky.messages import Epoch, Heard, Holds
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
+REFUSED_SHOWN = 2
+REFUSED_LETTERS = 60  # of a name, which may have 317
+
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
@@ -104,9 +107,20 @@ def sentence(
         word, placed = _phase(own, sync, owner), _placed(members, own, owner)
         said = _sentence(word, settings, own, sync, owner, epoch, placed, lacks, now_ms)
     if members.refused:
-        who = ", ".join(f"{n} ({a.host})" if a else str(n) for n, (a, _) in members.refused.items())
-        said = f"the cookie here is not that of {who}; {said}"
+        said = f"the cookie here is not that of {_refused(members)}; {said}"
     return said
+
+
+def _refused(members: Membership) -> str:
+    """Return whom the cookie keeps out. A stranger invents as many and as long names as it likes,
+    and what follows must still be seen: systemd cuts a status at 1024 bytes."""
+    shown = []
+    for name, (at, _) in list(members.refused.items())[:REFUSED_SHOWN]:
+        text = str(name)
+        text = text if len(text) <= REFUSED_LETTERS else f"{text[:REFUSED_LETTERS]}..."
+        shown.append(f"{text} ({at.host})" if at else text)
+    more = len(members.refused) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _phase(own: Ownership, sync: Sync, owner: NodeName | None) -> str:

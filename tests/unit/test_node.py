@@ -351,6 +351,31 @@ def test_a_successor_that_cannot_get_ready_causes_no_move() -> None:
     assert "cannot run the application: facts are gone" in cluster.snapshot("a").sentence
 
 
+@pytest.mark.parametrize(
+    ("strangers", "told"),
+    [
+        (1, "b@h (10.0.0.1)"),
+        (2, "b@h (10.0.0.1), x1@h (10.0.0.2)"),
+        (3, "b@h (10.0.0.1), x1@h (10.0.0.2) and 1 more"),
+        (16, "b@h (10.0.0.1), x1@h (10.0.0.2) and 14 more"),
+    ],
+)
+@pytest.mark.parametrize("long", [False, True])
+def test_strangers_do_not_push_the_owner_out_of_the_sentence(
+    strangers: int, told: str, long: bool
+) -> None:
+    cluster = running(Cluster(linear(), "a"), "a")
+    for number in range(strangers):
+        stranger = NodeName(f"x{number}" if number else "b", "h" + 252 * "h" * long)
+        at = Address(f"10.0.0.{number + 1}", 4041)
+        why = ev.LinkDown(-number - 1, ev.Ended.COOKIE, stranger, at)
+        cluster.hosts["a"].node.step(why, cluster.now_ms)
+    if long:
+        told = told.replace("b@h", f"b@{58 * 'h'}...").replace("x1@h", f"x1@{57 * 'h'}...")
+    said = f"the cookie here is not that of {told}; a@h is the owner, epoch 1"
+    assert cluster.snapshot("a").sentence == said
+
+
 def test_a_named_successor_that_cannot_start_gives_it_back() -> None:
     cluster = running(Cluster(settings()), "b", "c")
     cluster.hosts["a"].fails = "no memory"
