@@ -326,6 +326,12 @@ def _is_host(text: str) -> bool:
     return not text.rstrip(".").rpartition(".")[2].isdigit() or _is_numeric(text)
 
 
+def _listen(value: object) -> str:
+    """An address in the kernel's spelling, as that of an interface is compared with it, or ""."""
+    text: str = _ADDRESS(value)
+    return text and str(ip_address(text))
+
+
 _PATTERNS = _list(_pattern, "names as a or a@manticore")
 _TIERS = _list(_tier, "names and lists of names", lambda tiers: repeated(chain(*tiers)))
 _SYNC_NODES = _list(_pattern, "names as a or a@manticore", repeated)
@@ -333,7 +339,7 @@ _PATH = _text(
     lambda text: text[:1] == "/" != text[-1:] and text.isprintable(), "the absolute path of a file"
 )
 _PORT = _number(1, 65535, "a port")
-_LISTEN = _or_empty(_is_numeric, "a numeric address as 10.0.0.1, fd00::1 or fe80::1%eth0")
+_ADDRESS = _or_empty(_is_numeric, "a numeric address as 10.0.0.1, fd00::1 or fe80::1%eth0")
 _INTERFACE_NAME = _text(_INTERFACE.fullmatch, "an interface's name, at most 15 letters, as eth0")
 
 _DISTRIBUTED: dict[str, Reader] = {
@@ -350,7 +356,7 @@ _DISTRIBUTED: dict[str, Reader] = {
 _NODE: dict[str, Reader] = {
     "host": _or_empty(_is_host, "a host as manticore or 10.0.0.1"),
     "cookie_file": _PATH,
-    "listen": _LISTEN,
+    "listen": _listen,
     "port": _number(1, 65535 - MORE_PORTS, "a port"),
     # Below 10 a busy machine's scheduler is slower than the tick time; above 10000 it would take
     # more than 40 s to see that a node is dead.
@@ -366,7 +372,7 @@ _DISCOVERY: dict[str, Reader] = {
 }
 _FACTS: dict[str, Reader] = {
     "file": _PATH,
-    "listen": _LISTEN,
+    "listen": _listen,
     "port": _PORT,
     "standby": _text(lambda text: text in ("relay", "closed"), '"relay" or "closed"'),
     "hold": _time(0),

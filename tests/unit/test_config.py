@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -490,7 +491,29 @@ def ports(facts: int, facts_listen: str = "", node_listen: str = "") -> str:
     return f'{node}[facts]\nport = {facts}\nlisten = "{facts_listen}"\n'
 
 
-@pytest.mark.parametrize("listens", [("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1")])
+@pytest.mark.parametrize("section", ["node", "facts"])
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [
+        ("FD77:0::2", "fd77::2"),
+        ("fe80:0:0::AB%eth0", "fe80::ab%eth0"),
+        ("fd00:0:0:1:0:0:0:1", "fd00:0:0:1::1"),
+        ("10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_an_address_to_listen_on_is_spelled_as_the_kernel_does(
+    section: str, text: str, spelled: str
+) -> None:
+    parsed = config.parse(f'[{section}]\nlisten = "{text}"\n')[0]
+    assert getattr(parsed, section).listen == spelled
+    if "%" not in spelled:
+        family = socket.AF_INET6 if ":" in spelled else socket.AF_INET
+        assert socket.inet_ntop(family, socket.inet_pton(family, text)) == spelled
+
+
+@pytest.mark.parametrize(
+    "listens", [("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1"), ("::1", "0::1")]
+)
 def test_facts_and_links_cannot_share_a_port(listens: tuple[str, str]) -> None:
     wish = "want another port than node.port, where the links are"
     assert problems(ports(4050, *listens)) == [f"facts.port: got 4050, {wish}"]
