@@ -329,7 +329,8 @@ def _is_host(text: str) -> bool:
 def _listen(value: object) -> str:
     """An address in the kernel's spelling, as that of an interface is compared with it, or ""."""
     text: str = _ADDRESS(value)
-    return text and str(ip_address(text))
+    address = text and str(ip_address(text))
+    return "" if address == "::" else address  # for sockets of ours it is IPv4 too
 
 
 _PATTERNS = _list(_pattern, "names as a or a@manticore")

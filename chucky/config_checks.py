@@ -35,7 +35,12 @@ def problems(settings: Settings) -> Iterator[Problem]:
 def _listens_meet(settings: Settings) -> bool:
     """Whether facts and links are on one address, at least among others."""
     facts, links = settings.facts.listen, settings.node.listen
-    return not facts or not links or facts == links
+    return takes(facts, links) or takes(links, facts)
+
+
+def takes(listen: str, host: str) -> bool:
+    """Whether what listens on the address `listen`, or on "", takes connections to `host`."""
+    return listen in ("", host) or (listen == "0.0.0.0" and ":" not in host)
 
 
 def _majority_problems(settings: Settings) -> Iterator[Problem]:

@@ -265,11 +265,7 @@ class Daemon:
         # An address that became usable counts too: nothing could be heard over it before.
         came_up = any(daemon_addresses.gained(known, i) for i in interfaces)
         self._discovery.set_interfaces(self._interfaces)
-        port = self._settings.node.port
-        listen = self._settings.node.listen
-        addresses = tuple(
-            Address(host, port) for i in interfaces for host in i.addresses if listen in ("", host)
-        )
+        addresses = daemon_addresses.of_links(self._settings.node, interfaces)
         self._step(ev.AddressesChanged(addresses, came_up))
 
     # The service manager and the administrator.

@@ -1,12 +1,14 @@
 """Addresses as people write them and as interfaces come to have them."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from chucky import config
+from chucky.config_checks import takes
 from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
-from chucky.settings import Discovery
+from chucky.settings import Discovery, Node
 
 
 @lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
@@ -25,6 +27,16 @@ def of_node(text: str, own_host: str, first_port: int) -> tuple[NodeName, tuple[
     name = NodeName.parse(re.sub(r"%[^]]*]$", "]", node), own_host)
     host = node.partition("@")[2] or name.host
     return name, config.peer_addresses(f"{host}:{port}" if port else host, first_port)
+
+
+def of_links(node: Node, interfaces: Iterable[Interface]) -> tuple[Address, ...]:
+    """Return where the others reach a node that listens as `node` says."""
+    return tuple(
+        Address(host, node.port)
+        for interface in interfaces
+        for host in interface.addresses
+        if takes(node.listen, host)
+    )
 
 
 def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:

@@ -128,7 +128,7 @@ A, B, C = map(NodePattern, "abc")
         ("node", "cookie_file", '"/run/my cookie"', "/run/my cookie"),
         ("node", "listen", '"10.0.0.1"', "10.0.0.1"),
         ("node", "listen", '"0.0.0.0"', "0.0.0.0"),
-        ("node", "listen", '"::"', "::"),
+        ("node", "listen", '"::"', ""),
         ("node", "listen", '"fe80::1%eth0"', "fe80::1%eth0"),
         ("node", "port", "1", 1),
         ("node", "port", "65526", 65526),
@@ -512,8 +512,12 @@ def test_an_address_to_listen_on_is_spelled_as_the_kernel_does(
 
 
 @pytest.mark.parametrize(
-    "listens", [("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1"), ("::1", "0::1")]
-)
+    "listens",
+    [
+        ("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1"), ("::1", "0::1"),
+        ("::", "10.0.0.1"), ("::1", "::"), ("10.0.0.1", "0.0.0.0"), ("0.0.0.0", "::"),
+    ],
+)  # fmt: skip
 def test_facts_and_links_cannot_share_a_port(listens: tuple[str, str]) -> None:
     wish = "want another port than node.port, where the links are"
     assert problems(ports(4050, *listens)) == [f"facts.port: got 4050, {wish}"]
@@ -528,6 +532,7 @@ def test_facts_and_links_cannot_share_a_port(listens: tuple[str, str]) -> None:
 
 def test_on_two_addresses_facts_and_links_share_a_port() -> None:
     assert warnings(ports(4050, "10.0.0.1", "10.0.0.2")) == []
+    assert warnings(ports(4050, "0.0.0.0", "fd00::1")) == []
 
 
 # Peers

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from chucky import cookie, daemon_addresses, daemon_reload
+from chucky.config import parse
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY, ConfigError, NodeNameError
 from chucky.messages import Status
 from chucky.names import Address, NodeName, NodePattern
+from chucky.net.interfaces import Interface
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 
@@ -192,6 +194,26 @@ def test_where_a_node_is_dialled(text: str, name: str, host: str, ports: tuple[i
     found, addresses = daemon_addresses.of_node(text, "own", 5000)
     assert str(found) == name
     assert addresses == tuple(Address(host, port) for port in ports)
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts"),
+    [
+        ("", ["10.0.0.1", "fd00::1", "10.1.0.1"]),
+        ("::", ["10.0.0.1", "fd00::1", "10.1.0.1"]),
+        ("0::0", ["10.0.0.1", "fd00::1", "10.1.0.1"]),
+        ("0.0.0.0", ["10.0.0.1", "10.1.0.1"]),
+        ("fd00::1", ["fd00::1"]),
+        ("10.0.0.2", []),
+    ],
+)
+def test_a_node_that_listens_on_every_address_tells_every_one(
+    listen: str, hosts: list[str]
+) -> None:
+    interfaces = (Interface(1, "e", ("10.0.0.1", "fd00::1")), Interface(2, "f", ("10.1.0.1",)))
+    node = parse(f'[node]\nlisten = "{listen}"\nport = 4050\n')[0].node
+    told = daemon_addresses.of_links(node, interfaces)
+    assert told == tuple(Address(host, 4050) for host in hosts)
 
 
 @pytest.mark.parametrize("text", ["b@[fe80::2]", "b@[fd00::2%eth0]", "b@be%ta", "b%eth0@beta"])
