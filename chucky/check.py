@@ -36,6 +36,9 @@ def _ini_warnings(text: str, source: str) -> Iterator[str]:
     """Yield what a tool for INI files takes otherwise than we do, in a config that is good."""
     ini = configparser.ConfigParser(interpolation=None)
     want = "a value wants one line, and a comment one of its own"
+    if text.startswith(config.BOM):
+        yield "it begins with a byte order mark, at which an INI reader fails; save it without one"
+        text = text.removeprefix(config.BOM)
     try:
         ini.read_string(text, source)
     except configparser.Error as error:

@@ -31,6 +31,7 @@ from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 MAX_BYTES = 64 * 1024
 # A year: more is a slip of the keyboard or means inf, and every sum of times stays below 2**53.
 MAX_MS = 366 * 24 * 3600 * 1000
+BOM = "\ufeff"  # the byte order mark, which some editors put first
 TRIED_PORTS = 3  # where a peer is given without one: enough for three nodes on its host
 _MAX_SHOWN = 60  # of a wrong value: with key and wish it stays about a line of a terminal
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -62,16 +63,15 @@ def load(path: str | os.PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
 
 
 def read(where: str) -> str:
-    """Return the text of a config file, without a byte order mark. Raises ConfigError."""
+    """Return the text of a config file. Raises ConfigError."""
     try:
         raw = files.read(where, MAX_BYTES + 1)
         if len(raw) <= MAX_BYTES:
-            return raw.decode("utf-8-sig")
+            return raw.decode()
         problem = f"got more than {MAX_BYTES} bytes, want a config file"
     except UnicodeDecodeError as error:
-        text = error.object  # without a byte order mark
-        line = text.count(b"\n", 0, error.start) + 1
-        problem = f"line {line}: got byte 0x{text[error.start]:02x}, want UTF-8 text"
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: got byte 0x{raw[error.start]:02x}, want UTF-8 text"
     except OSError as error:
         problem = f"{error.strerror}; {_way_out(where, error)}"
     except NotAFile as error:
@@ -93,7 +93,7 @@ def parse(text: str, where: str = "node.toml") -> tuple[Settings, tuple[str, ...
     Raises ConfigError with all problems, one line each; `where` is what it calls the file.
     """
     try:
-        document = tomli.loads(text)
+        document = tomli.loads(text.removeprefix(BOM))
     except RecursionError:
         raise ConfigError(where, ("got lists nested too deep to read, want [section]s",)) from None
     except ValueError as error:  # tomli's own, and int() of more than 4300 digits

@@ -1,5 +1,6 @@
 """The command line against a daemon's socket that a test answers itself."""
 
+import configparser
 import json
 import os
 import socket
@@ -127,6 +128,19 @@ def test_a_check_warns_of_what_an_ini_reader_takes_otherwise(
     for line in found:
         assert line.startswith(f"{tmp_path}/node.toml: warning: {told}")
         assert line.endswith("; a value wants one line, and a comment one of its own")
+
+
+def test_a_check_warns_of_a_byte_order_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text("[facts]\nport = 99\n", encoding="utf-8-sig")
+    with pytest.raises(configparser.Error):
+        configparser.ConfigParser().read(path, encoding="utf-8")
+    assert cli.main(["check", str(path)]) == 0
+    (found,) = [x for x in capsys.readouterr().err.splitlines() if "INI" in x]
+    told = "it begins with a byte order mark, at which an INI reader fails; save it without one"
+    assert found == f"{path}: warning: {told}"
 
 
 def run(

@@ -73,6 +73,19 @@ def test_the_shipped_file_loads_as_ini_too() -> None:
     assert read.keys() == SECTIONS.keys()
 
 
+def test_the_shipped_file_says_what_an_ini_reader_of_its_peers_needs() -> None:
+    head = SHIPPED.read_text().partition("\n\n")[0]
+    (peer,) = re.findall(r'"\S+%\S+"', SHIPPED.read_text())
+    text = f"[discovery]\npeers = [{peer}]\n"
+    by_default, without = configparser.ConfigParser(), configparser.ConfigParser(interpolation=None)
+    for ini in (by_default, without):
+        ini.read_string(text)
+    with pytest.raises(configparser.InterpolationSyntaxError):
+        by_default.get("discovery", "peers")
+    assert without.get("discovery", "peers") == f"[{peer}]"
+    assert "interpolation=None" in head and "%" in head
+
+
 def test_an_empty_file_is_all_defaults() -> None:
     assert config.parse("") == (Settings(), ())
     assert config.parse("# nothing\n[node]\r\n[facts]\n") == (Settings(), ())
