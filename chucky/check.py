@@ -11,6 +11,9 @@ from chucky import config, cookie, facts
 from chucky.errors import ChuckyError, ConfigError
 from chucky.settings import Settings
 
+# Where files are hidden from the service: ProtectHome= and PrivateTmp= in systemd/chucky@.service.
+UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
+
 
 def check(path: str, cookie_file: str = "") -> int:
     """Check a config file, print all that is wrong with it, and return the exit code. `cookie_file`
@@ -57,9 +60,15 @@ def _ini_warnings(text: str, source: str) -> Iterator[str]:
 
 def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
     """Yield what is wrong with the other files. The config is good, and for the service's user they
-    may be, too: so it is a warning."""
+    may be, too: so it is a warning. And where they are good here, it may not see them."""
     secret = cookie_file or settings.node.cookie_file
     for load, path in ((cookie.read, secret), (facts.load, settings.facts.file)):
+        for folder in UNSEEN:
+            if os.path.realpath(path).startswith(f"{folder}/"):
+                yield (
+                    f"{path}: is below {folder}, where chucky@.service sees nothing; keep it"
+                    " elsewhere, as in /etc/chucky"
+                )
         try:
             load(path)
         except ChuckyError as error:

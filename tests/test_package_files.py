@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from chucky import __version__, cli, config, daemon_options, daemon_reload, errors
+from chucky import __version__, check, cli, config, daemon_options, daemon_reload, errors
 from chucky.settings import Settings
 
 TOP = Path(__file__).parents[1]
@@ -206,6 +206,18 @@ def test_a_name_that_begins_with_a_dash_is_a_name_to_the_unit() -> None:
     assert PARSERS["chuckyd"].parse_args(named).name == "-x"
     named = [word.replace("%i", "-x") for word in reload]
     assert PARSERS["chucky"].parse_args(named).node == "-x"
+
+
+def test_where_the_unit_sees_no_files_a_check_warns_and_the_config_says_so() -> None:
+    unit = (TOP / "systemd/chucky@.service").read_text(encoding="utf-8")
+    # Source: systemd.exec(5).
+    hides = {"ProtectHome": ["/home", "/root", "/run/user"], "PrivateTmp": ["/tmp", "/var/tmp"]}
+    assert all(f"\n{key}=yes\n" in unit for key in hides)
+    assert list(check.UNSEEN) == sum(hides.values(), [])
+    shown = (TOP / "etc/chucky/node.toml").read_text(encoding="utf-8")
+    for key, said in (("cookie_file", check.UNSEEN), ("file", ("/home", "/tmp", "cookie_file"))):
+        comment = shown.partition(f"\n{key} = ")[0].rpartition("\n\n")[2]
+        assert set(said) <= set(re.findall(r"[\w/]+", comment))
 
 
 # -- autopkgtest

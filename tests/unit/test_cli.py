@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chucky import cli, cookie
+from chucky import check, cli, cookie
 from chucky.daemon_options import parse_options
 
 
@@ -84,8 +84,9 @@ def write_files(folder: Path) -> str:
 
 
 def test_a_check_warns_of_a_cookie_and_facts_that_do_not_load(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(check, "UNSEEN", ())  # where this test may be
     path, other = write_files(tmp_path), tmp_path / "other"
     good, secret, lines = f"{path}: good\n", tmp_path / "cookie", tmp_path / "facts"
     assert (cli.main(["check", path]), *capsys.readouterr()) == (0, good, "")
@@ -101,6 +102,26 @@ def test_a_check_warns_of_a_cookie_and_facts_that_do_not_load(
     with pytest.raises(SystemExit) as ended:
         parse_options(["--check", "--config", path, "--cookie-file", str(other)])
     assert (ended.value.code, *capsys.readouterr()) == (0, good, f"{told[1]}\n")
+
+
+def test_a_check_warns_of_files_where_the_service_sees_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, secret, lines = write_files(tmp_path), tmp_path / "cookie", tmp_path / "facts"
+    unseen = tmp_path / "unseen"
+    unseen.mkdir()
+    lines.rename(unseen / "facts")
+    lines.symlink_to(unseen / "facts")
+    monkeypatch.setattr(check, "UNSEEN", (f"{unseen} too", str(unseen)))
+    told = f"{unseen}, where chucky@.service sees nothing; keep it elsewhere, as in /etc/chucky"
+    assert cli.main(["check", path]) == 0
+    assert capsys.readouterr().err == f"{path}: warning: {lines}: is below {told}\n"
+    monkeypatch.setattr(check, "UNSEEN", (str(tmp_path),))
+    assert cli.main(["check", path]) == 0
+    told = told.replace(str(unseen), str(tmp_path))
+    assert capsys.readouterr().err == "".join(
+        f"{path}: warning: {file}: is below {told}\n" for file in (secret, lines)
+    )
 
 
 @pytest.mark.parametrize(
