@@ -220,6 +220,16 @@ def test_where_the_unit_sees_no_files_a_check_warns_and_the_config_says_so() -> 
         assert set(said) <= set(re.findall(r"[\w/]+", comment))
 
 
+def test_no_step_of_the_package_fails_where_systemd_does_not_answer() -> None:
+    lines = [
+        line
+        for script in ("postinst", "prerm", "postrm")
+        for line in (TOP / "debian" / script).read_text(encoding="utf-8").splitlines()
+        if re.search(r"\b(systemctl|deb-systemd-invoke) ", line)
+    ]
+    assert len(lines) == 4 and all(line.endswith(" || true") for line in lines)
+
+
 # -- autopkgtest
 
 
