@@ -13,13 +13,27 @@ _LINE_BYTES = 1024 * 1024
 
 
 def find_sockets(runtime_dir: str = "/run/chucky") -> list[str]:
-    """Return the control sockets `NAME/NAME.sock` below the directory, in order of name."""
+    """Return the control sockets `NAME/NAME.sock` below the directory that a daemon listens on, in
+    order of name."""
     try:
         names = sorted(os.listdir(runtime_dir))
     except OSError:
         return []
     paths = (os.path.join(runtime_dir, name, f"{name}.sock") for name in names)
-    return [path for path in paths if os.path.exists(path)]
+    return [path for path in paths if os.path.exists(path) and not _is_left_over(path)]
+
+
+def _is_left_over(path: str) -> bool:
+    """Whether it is that of a daemon that was killed, with no systemd to clean up after it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # the queue of one that hangs may be full
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:  # call() says what it is
+            return False
+    return False
 
 
 def call(path: str, request: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:

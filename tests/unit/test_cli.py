@@ -30,6 +30,7 @@ def daemon(
         listener.listen()
 
         def serve() -> None:
+            listener.accept()[0].close()  # who only looks whether somebody listens
             client, _ = listener.accept()
             with client:
                 asked.append(client.recv(1000))
@@ -55,8 +56,10 @@ def test_a_node_that_is_called_otherwise_here_is_told_of_those_that_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "a.sock").touch()
-    assert cli.main(["--runtime-dir", str(tmp_path), "--node", "a@alpha", "status"]) == 69
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a" / "a.sock"))
+        listener.listen()
+        assert cli.main(["--runtime-dir", str(tmp_path), "--node", "a@alpha", "status"]) == 69
     said = "chucky: no node a@alpha runs here, but a; give --node that name, or start a@alpha:"
     assert capsys.readouterr().err == f"{said} systemctl start chucky@a@alpha\n"
 

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -265,14 +265,36 @@ def test_a_daemon_that_is_silent_or_breaks_off(tmp_path: Path) -> None:
 
 def test_find_sockets(tmp_path: Path) -> None:
     assert find_sockets(str(tmp_path / "none")) == []
-    for name in ("one@192.168.0.100", "a", "empty"):
+    with ExitStack() as opened:
+        for name in ("one@192.168.0.100", "busy", "a", "killed", "empty"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "other.sock").touch()
+        for name in ("one@192.168.0.100", "busy", "a", "killed"):
+            listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(tmp_path / name / f"{name}.sock"))
+            if name != "killed":
+                listener.listen(0)
+            if name == "busy":
+                client = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(listener.getsockname())
+        assert find_sockets(str(tmp_path)) == [
+            str(tmp_path / name / f"{name}.sock") for name in ("a", "busy", "one@192.168.0.100")
+        ]
+
+
+def test_a_killed_daemons_socket_is_no_node_that_runs_here(tmp_path: Path) -> None:
+    for name in "ab":
         (tmp_path / name).mkdir()
-        (tmp_path / name / "other.sock").touch()
-    for name in ("one@192.168.0.100", "a"):
-        (tmp_path / name / f"{name}.sock").touch()
-    assert find_sockets(str(tmp_path)) == [
-        str(tmp_path / name / f"{name}.sock") for name in ("a", "one@192.168.0.100")
-    ]
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "b" / "b.sock"))
+
+    path = tmp_path / "a" / "a.sock"
+
+    async def check(_: Daemon) -> None:
+        assert await asyncio.to_thread(find_sockets, str(tmp_path)) == [str(path)]
+        assert await ask(path, {"verb": "count", "to": 1}) == [{"number": 0}]
+
+    with_daemon(path, check)
 
 
 def test_the_client_half_needs_no_asyncio() -> None:
