@@ -212,7 +212,7 @@ class Contacts:
         return contact.dial, contact.dial_address
 
     def dials(self, name: NodeName) -> list[int]:
-        """Return the link ids of the dials of this node that are under way."""
+        """Return the link ids of the dials under way at the node of this name."""
         return [link for link, contact in self._dials.items() if contact.name == name]
 
     def expected(self, link: int) -> NodeName | None:

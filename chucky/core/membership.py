@@ -250,13 +250,13 @@ class Membership:
         link = self.by_id(id) or self._newcomers.get(id)
         if link is None:
             return False
-        # The rest of it is no news, or is taken below.
-        before, link.hello = link.hello, hello._replace(uptime_ms=0, members=())
+        said = hello._replace(uptime_ms=0, members=())  # the rest is no news, or is taken below
+        news, link.hello = said != link.hello, said
         if id not in self._newcomers:
-            self._locate(link, hello, link.hello != before, now_ms)
+            self._locate(link, hello, news, now_ms)
         for member in hello.members:
             self._told(link, member, now_ms)
-        return link.hello != before
+        return news
 
     def _locate(self, link: Link, hello: Hello, news: bool, now_ms: int) -> None:
         """Learn where the node of a link in use can be dialled. One that waits for its name may be

@@ -230,7 +230,8 @@ def _sentence(
     else:
         why = own.hold.why
         state = f"no owner: {why}{_left(until_ms, now_ms)}" if why else "no owner"
-    trouble = f"; cannot run the application: {own.trouble}" if own.trouble else ""
+    trouble = own.trouble or (lacks if owner is not None else "")
+    trouble = f"; cannot run the application: {trouble}" if trouble else ""
     return f"{first}; {state}{trouble}"
 
 

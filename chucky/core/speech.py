@@ -39,6 +39,7 @@ class Speech:
         self._news: object = None  # of what was said last
         self._ends: object = None  # of the ownerships in it
         self._greeted: set[int] = set()  # links that have had a Status
+        self._grew_ms = now_ms  # when a link last came up
 
     @property
     def _early_ms(self) -> int:
@@ -57,6 +58,8 @@ class Speech:
         own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
         if own.running is not None:
             own.records.runs_here(own.running, own.incarnation, tick, now_ms)
+        if not self._greeted.issuperset([k.id for k in links]):
+            self._grew_ms = now_ms
         status = self._status(tick, now_ms)
         self._rests = rests(status)
         due = now_ms >= self.tick_by_ms - self._early_ms
@@ -89,12 +92,14 @@ class Speech:
         """Return our Status, but for the echo, which each peer has its own of."""
         own, lease, settings = self._own, self._lease, self._members.settings
         listed = self._members.listed(own.me)
-        able = listed and own.able and not snapshots.lacks_majority(settings, self._members)
+        # While links come up, others wait: after a heal the best has its majority in a moment.
+        grows = now_ms - self._grew_ms < settings.tick_time_ms // 2
+        able = own.able and (grows or not snapshots.lacks_majority(settings, self._members))
         hears = tuple(self._members.hears(now_ms))
         # In the order of its fields: by name they would take three times as long.
         return Status(
             tick, 0, settings.digest, snapshots.phase(own, self._sync, bool(hears)), listed,
-            self._sync.synced and listed, able and not own.on_standby,
+            self._sync.synced and listed, able and listed and not own.on_standby,
             own.stop_by_ms is not None, own.highest, own.running, own.starting, own.ready,
             own.naming, own.records.signs(now_ms), hears, lease.claim if lease else 0,
             lease.backing if lease else None, own.wants, own.on_standby,

@@ -206,7 +206,7 @@ def _beside_owner(view: View) -> Verdict:
     leaves = s.stopping or s.on_standby
     mine = (not view.wants, _precedence(view, view.me, view.incarnation))
     for peer in view.peers:
-        # Only for one that hears the owner, too, and can get it: that is not the owner itself.
+        # Only who hears the owner can be named. (It does not hear itself.)
         if peer.hears(s.running) and _candidate(view, peer) and _turn(view, peer) < mine:
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)

@@ -320,7 +320,7 @@ class Cluster:
             return
         due_ms, host.armed_ms = host.armed_ms, None
         if host.paused:
-            host.overdue = True
+            host.overdue = due_ms
         else:
             self.step(host, ev.Wake(due_ms))
 
@@ -333,10 +333,10 @@ class Cluster:
         waiting = [as_one(s) if self.rng.random() < 0.5 else s for s in streams.values()]
         for items in waiting:
             items.reverse()
-        if host.overdue:
+        if host.overdue is not None:  # what it had not read by then may come after it
             at = len(waiting) if self.rng.random() < 0.5 else 0
-            waiting.insert(at, [(self.step, (host, ev.Wake()))])
-            host.overdue = False
+            waiting.insert(at, [(self.step, (host, ev.Wake(host.overdue)))])
+            host.overdue = None
         node = host.node
         while waiting and host.node is node and node is not None:
             items = self.rng.choice(waiting) if len(waiting) > 1 else waiting[0]

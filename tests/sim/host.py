@@ -49,7 +49,7 @@ class Host:
         self.backlog: list[tuple[End | None, Callable[..., None], tuple[Any, ...]]] = []
         self.armed_ms: int | None = None
         self.timer = 0
-        self.overdue = False
+        self.overdue: int | None = None  # when it was due to wake while it was paused
         # As of the last step.
         self.running: Epoch | None = None
         self.serve_until_ms: int | None = None
@@ -110,7 +110,8 @@ class Host:
     def forget(self) -> None:
         """The process is gone, and all it had."""
         self.node = self.running = self.serve_until_ms = self._view = self._route = None
-        self.frozen = self.overdue = self.stepping = False
+        self.frozen = self.stepping = False
+        self.overdue = None
         self.armed_ms = None
         self.events.clear()
         self.backlog.clear()

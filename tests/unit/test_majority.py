@@ -255,6 +255,22 @@ def test_a_node_that_no_majority_hears_keeps_nobody_from_owning(others: str) -> 
     cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
 
 
+def test_after_a_heal_the_others_wait_until_the_best_has_its_links() -> None:
+    cluster = Cluster(majority("abcde", takeover=False), "abcde")
+    cluster.start(*"abcde")
+    cluster.run_until(lambda: cluster.serving == "a", 2 * TIMEOUT_MS)
+    cluster.split(*"abcde")
+    cluster.run(2 * TIMEOUT_MS)
+    healed = len(cluster.owners)
+    for one, other in ("ba", "bc"):  # b has a majority before a has
+        cluster.heal(one, other)
+        cluster.heal(other, one)
+        cluster.run_until(lambda: any(n.state == "up" for n in cluster.snapshot(other).nodes))
+    cluster.heal()
+    cluster.run(TIMEOUT_MS)
+    assert [who for _, who in cluster.owners[healed:]] == [("a",)]
+
+
 def test_nothing_is_handed_over_to_who_no_majority_hears() -> None:
     """a, the best, hears the owner only: it was named, and declined, again and again."""
     cluster = Cluster(majority("abcd", takeover_delay_ms=0), "abcd")
