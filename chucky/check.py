@@ -64,7 +64,8 @@ def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
     secret = cookie_file or settings.node.cookie_file
     for load, path in ((cookie.read, secret), (facts.load, settings.facts.file)):
         for folder in UNSEEN:
-            if os.path.realpath(path).startswith(f"{folder}/"):
+            # A link inside one is as little to be seen as a file there.
+            if any(p.startswith(f"{folder}/") for p in (path, os.path.realpath(path))):
                 yield (
                     f"{path}: is below {folder}, where chucky@.service sees nothing; keep it"
                     " elsewhere, as in /etc/chucky"

@@ -164,7 +164,7 @@ def _open_outputs() -> None:
     """Let every print() do its part, whatever we were started with."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: print(file=None) would take the other one
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, open(os.devnull, "w", errors="backslashreplace"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As stderr has it: a fact may have letters that the locale lacks.
         sys.stdout.reconfigure(errors="backslashreplace")

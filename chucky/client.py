@@ -56,13 +56,16 @@ def _connected(host: str, port: int, until: float) -> socket.socket:
     """Return a connection to the first of the host's addresses that lets us in."""
     failure: OSError = TimeoutError()
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for number, (family, *_, address) in enumerate(found):
-        try:
-            # Its share of what is left: one that is silent leaves time for those after it.
-            return _connect(family, address, _left(until) / (len(found) - number))
-        except OSError as error:
-            failure = error
-    raise failure
+    try:
+        for number, (family, *_, address) in enumerate(found):
+            try:
+                # Its share of what is left: one that is silent leaves time for those after it.
+                return _connect(family, address, _left(until) / (len(found) - number))
+            except OSError as error:
+                failure = error
+        raise failure
+    finally:
+        del failure  # which holds this frame
 
 
 def _connect(family: int, address: Any, timeout: float) -> socket.socket:

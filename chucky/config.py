@@ -329,8 +329,11 @@ def _is_host(text: str) -> bool:
 def _listen(value: object) -> str:
     """An address in the kernel's spelling, as that of an interface is compared with it, or ""."""
     text: str = _ADDRESS(value)
-    address = text and str(ip_address(text))
-    return "" if address == "::" else address  # for sockets of ours it is IPv4 too
+    if not text:
+        return ""
+    address = ip_address(text)
+    spelled = str(getattr(address, "ipv4_mapped", None) or address)
+    return "" if spelled == "::" else spelled  # for sockets of ours :: is IPv4 too
 
 
 _PATTERNS = _list(_pattern, "names as a or a@manticore")

@@ -32,7 +32,7 @@ def _is_left_over(path: str) -> bool:
         except ConnectionRefusedError:
             return True
         except OSError:  # call() says what it is
-            return False
+            pass
     return False
 
 

@@ -44,8 +44,8 @@ COMPLAINT_S = 60.0  # dropped datagrams are worth one line a minute
 LOOK_UP_S = 15.0
 MAX_TARGETS = 4  # of one name: two families, twice
 
-# The kernel says nothing when it drops a group, so it is asked: 30 us with a few interfaces, 20 ms
-# with a thousand.
+# The kernel says nothing when it drops a group, so it is asked with a beacon, this often at most:
+# 30 us with a few interfaces, 10 ms with a thousand.
 CHECK_S = 1.0
 
 _FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}

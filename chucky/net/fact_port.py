@@ -33,8 +33,8 @@ LINGER_MS = 2000
 # the oldest is cut off. Each costs a descriptor and no memory of ours.
 LINGERING = 1024
 # Descriptors that clients leave to the rest of the node, or half of them all if those are few: 128
-# handshakes and 51 that come or go in a flood of those (three turns of net/links.py), 64 links and
-# as many dials, 128 control clients, 16 look-ups, and 20 of our own, which makes 471.
+# handshakes and 51 that come or go in a flood of those (three turns of 16, 17 in newer Pythons), 64
+# links and as many dials, 128 control clients, 16 look-ups, and 20 of our own, which makes 471.
 RESERVED = 512
 # A client that came is looked at after this. On a LAN it has its fact and has closed by then, which
 # spares two system calls and a wake-up. At 40,000 facts a second 200 wait for it.

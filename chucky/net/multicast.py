@@ -119,7 +119,7 @@ def members(family: int, group: str) -> frozenset[int]:
     wanted = b"\t%08X " % int.from_bytes(packed, sys.byteorder)
     found, index = set(), 0
     with open("/proc/self/net/igmp", "rb") as lines:
-        next(lines)
+        next(lines, b"")
         for line in lines:
             if line[:1] != b"\t":
                 index = int(line.split()[0])

@@ -57,6 +57,8 @@ class Dialer:
                 if self.source is not None:
                     if self.source[0] != family:
                         return "unreached"
+                    # The port as connect() chooses it: many connections may share one.
+                    sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
                     sock.bind(self.source[1])
                 # A loop that was late itself finds the time up and the connection made.
                 with suppress(TimeoutError):

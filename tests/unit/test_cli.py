@@ -119,6 +119,15 @@ def test_a_check_warns_of_files_where_the_service_sees_none(
     told = f"{unseen}, where chucky@.service sees nothing; keep it elsewhere, as in /etc/chucky"
     assert cli.main(["check", path]) == 0
     assert capsys.readouterr().err == f"{path}: warning: {lines}: is below {told}\n"
+    (unseen / "facts").rename(tmp_path / "seen")
+    (unseen / "facts").symlink_to(tmp_path / "seen")
+    lines.unlink()
+    lines.symlink_to(unseen / "facts")
+    text = Path(path).read_text()
+    Path(path).write_text(text.replace(str(lines), str(unseen / "facts")))
+    assert cli.main(["check", path]) == 0
+    assert capsys.readouterr().err == f"{path}: warning: {unseen / 'facts'}: is below {told}\n"
+    Path(path).write_text(text)
     monkeypatch.setattr(check, "UNSEEN", (str(tmp_path),))
     assert cli.main(["check", path]) == 0
     told = told.replace(str(unseen), str(tmp_path))

@@ -525,6 +525,13 @@ def test_an_address_to_listen_on_is_spelled_as_the_kernel_does(
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"), [("::ffff:10.0.0.1", "10.0.0.1"), ("::ffff:0:0", "0.0.0.0")]
+)
+def test_an_address_of_the_other_family_in_disguise_is_that_one(text: str, meant: str) -> None:
+    assert config.parse(f'[node]\nlisten = "{text}"\n')[0].node.listen == meant
+
+
+@pytest.mark.parametrize(
     "listens",
     [
         ("", ""), ("10.0.0.1", ""), ("", "::1"), ("::1", "::1"), ("::1", "0::1"),
