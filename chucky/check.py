@@ -63,9 +63,9 @@ def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
     may be, too: so it is a warning. And where they are good here, it may not see them."""
     secret = cookie_file or settings.node.cookie_file
     for load, path in ((cookie.read, secret), (facts.load, settings.facts.file)):
+        places = path, os.path.realpath(path)  # a link is as little to be seen as what it leads to
         for folder in UNSEEN:
-            # A link inside one is as little to be seen as a file there.
-            if any(p.startswith(f"{folder}/") for p in (path, os.path.realpath(path))):
+            if any(place.startswith(f"{folder}/") for place in places):
                 yield (
                     f"{path}: is below {folder}, where chucky@.service sees nothing; keep it"
                     " elsewhere, as in /etc/chucky"

@@ -97,13 +97,14 @@ class Links:
         """Listen on the first free of `port` and the next nine, and return which. `host` is an
         address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence."""
         sock = tcp.listening_socket(host, port, BACKLOG)
+        bound, taken, *scope = sock.getsockname()
         if host:  # a peer takes where a dial comes from for where this node listens
-            self._dialer.source = sock.family, (sock.getsockname()[0], 0, *sock.getsockname()[2:])
+            self._dialer.source = sock.family, (bound, 0, *scope)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(self), sock=sock, backlog=ACCEPT_BATCH
         )
         sock.listen(BACKLOG)  # asyncio has one number for both
-        return int(sock.getsockname()[1])
+        return int(taken)
 
     def dial(self, link: int, address: Address, expected: NodeName | None = None) -> None:
         """Connect and shake hands, with a node of the expected name if there is one; link_up or

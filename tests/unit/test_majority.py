@@ -30,8 +30,8 @@ def majority(shorts: str = "abc", **distributed: object) -> Settings:
     )
 
 
-def formed(shorts: str = "abc") -> Cluster:
-    cluster = Cluster(majority(shorts), shorts)
+def formed(shorts: str = "abc", **distributed: object) -> Cluster:
+    cluster = Cluster(majority(shorts, **distributed), shorts)
     cluster.start(*shorts)
     cluster.run_until(lambda: cluster.serving == "a", 2 * TIMEOUT_MS)
     cluster.run(TIMEOUT_MS)
@@ -256,9 +256,7 @@ def test_a_node_that_no_majority_hears_keeps_nobody_from_owning(others: str) -> 
 
 
 def test_after_a_heal_the_others_wait_until_the_best_has_its_links() -> None:
-    cluster = Cluster(majority("abcde", takeover=False), "abcde")
-    cluster.start(*"abcde")
-    cluster.run_until(lambda: cluster.serving == "a", 2 * TIMEOUT_MS)
+    cluster = formed("abcde", takeover=False)
     cluster.split(*"abcde")
     cluster.run(2 * TIMEOUT_MS)
     healed = len(cluster.owners)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -673,16 +674,20 @@ def starve(cluster: Cluster, key: str, stalls: int, stall_ms: int = 1150) -> Non
         cluster.run(50)
 
 
+def stall_until(cluster: Cluster, key: str, condition: Callable[[], bool]) -> None:
+    """Let it stall for less than a tick time, again and again: for 5.2 s at the most."""
+    for _ in range(8):
+        starve(cluster, key, 1, stall_ms=600)
+        if condition():
+            return
+    raise AssertionError(str(cluster))
+
+
 def test_a_standby_that_stalls_again_and_again_finds_that_the_owner_is_silent() -> None:
     cluster = running(Cluster(linear(timeout_ms=2000)), "a", "b", "c")
     starve(cluster, "b", 4, stall_ms=600)
     cluster.power_off("a")
-    for _ in range(8):  # 5.2 s
-        starve(cluster, "b", 1, stall_ms=600)
-        if cluster.snapshot("b").owner == name("b"):
-            break
-    else:
-        raise AssertionError(str(cluster))
+    stall_until(cluster, "b", lambda: cluster.snapshot("b").owner == name("b"))
 
 
 def test_an_owner_that_stalls_again_and_again_finds_that_its_successor_is_silent() -> None:
@@ -692,12 +697,7 @@ def test_an_owner_that_stalls_again_and_again_finds_that_its_successor_is_silent
     cluster.start("a")
     cluster.run_until(lambda: node._own.naming is not None)
     cluster.power_off("a")
-    for _ in range(8):
-        starve(cluster, "b", 1, stall_ms=600)
-        if cluster.snapshot("b").phase == "owner":
-            break
-    else:
-        raise AssertionError(str(cluster))
+    stall_until(cluster, "b", lambda: cluster.snapshot("b").phase == "owner")
 
 
 @pytest.mark.parametrize("quorum", ["reachable", "majority"])
