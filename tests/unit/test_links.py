@@ -6,8 +6,10 @@ import logging
 import os
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from chucky.net import tcp
 from chucky.net.links import MAX_HANDSHAKES, MAX_HANDSHAKES_PER_SOURCE, Links
 from chucky.wire.framing import frame
 from chucky.wire.handshake import Acceptor, Initiator
+from tests.unit.test_interfaces import needs_namespaces, play
+from tests.unit.test_interfaces import run as run_command
 
 A, B = NodeName("a", "manticore"), NodeName("b", "manticore")
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -146,6 +150,30 @@ def test_a_node_that_listens_in_one_family_dials_in_no_other() -> None:
             assert await a.until("down") == (1, "unreached", None, b.home)
 
     run(scenario)
+
+
+def scene_two_ports() -> None:
+    """A machine with two ports to dial from: four peers are dialled, as without `listen`."""
+
+    async def scenario() -> None:
+        run_command("ip link set lo up")
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40001 40002")
+        for host in ("127.0.0.1", "::1"):
+            async with AsyncExitStack() as stack:
+                a = await stack.enter_async_context(node(A, home=host))
+                for link in range(1, 5):
+                    peer = Node(NodeName(f"b{link}", "manticore"))
+                    peer.home = Address(host, await peer.links.listen(host, 5000 + link))
+                    stack.push_async_callback(peer.links.stop)
+                    a.dial(link, peer.home)
+                await a.until("up", 4)
+
+    asyncio.run(scenario())
+
+
+@needs_namespaces
+def test_dials_from_where_a_node_listens_share_a_port() -> None:
+    play(scene_two_ports)
 
 
 def test_up_both_ways_and_messages_both_ways() -> None:
@@ -726,3 +754,7 @@ def test_the_last_message_of_a_refusal_at_a_distance() -> None:
             assert b.of("message") == [(-1, taken)]
 
     run(scenario)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
