@@ -1,11 +1,12 @@
 """`from chucky import fact`, against real sockets on loopback."""
 
+import gc
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -77,6 +78,21 @@ def test_nobody_listens() -> None:
         port = unheard.getsockname()[1]
         with pytest.raises(Unavailable, match="refused"):
             fact("127.0.0.1", port)
+
+
+def test_a_failure_leaves_nothing_for_the_collector() -> None:
+    """An exception that names the frame it is in would keep all that the caller's frames hold."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        gc.collect()
+        gc.disable()
+        try:
+            with suppress(Unavailable):
+                fact("127.0.0.1", port)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 def test_silence_ends_with_the_timeout() -> None:
