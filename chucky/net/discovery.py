@@ -304,7 +304,10 @@ class _Names:
         if loop.time() >= self._again.get(peer, -math.inf):
             self._again[peer] = math.inf
             args = (loop, peer, then)
-            threading.Thread(target=self._work, args=args, name="look-up", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, args=args, name="look-up", daemon=True).start()
+            except RuntimeError as error:  # no process is left, or no memory for its stack
+                self._found(loop, peer, OSError(errno.EAGAIN, str(error)), then)
 
     def _work(
         self,

@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,19 +137,20 @@ class InterfaceWatch:
             self._task = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
+        found, poll = self._known, True
         try:
             found = await asyncio.to_thread(_dump, self._wanted)
             poll = self._socket is None
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, RuntimeError) as error:  # the last: no thread can be had
             self._warn(error)
-            found = tuple(Interface(index, name) for index, name in initial(self._wanted))
-            poll = True
+            with suppress(OSError):  # no descriptor either
+                found = tuple(Interface(index, name) for index, name in initial(self._wanted))
         if self._stopped:
             return
         if poll:
             self._look_in(_POLL_S)
-        self._tell_missing(frozenset(interface.name for interface in found))
-        if found != self._known:
+        if found is not None and found != self._known:
+            self._tell_missing(frozenset(interface.name for interface in found))
             self._known = found
             self._on_change(found)
 

@@ -97,7 +97,11 @@ class Dialer:
         # Not the loop's executor: its threads are waited for at exit, and the resolver can take
         # half a minute.
         self._resolving += 1
-        threading.Thread(target=_look_up_slowly, args=(address, loop, done), daemon=True).start()
+        thread = threading.Thread(target=_look_up_slowly, args=(address, loop, done), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no process is left, or no memory for its stack
+            done([])
         try:
             async with asyncio.timeout(RESOLVE_MS / 1000):
                 return await found

@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -207,6 +208,30 @@ def test_a_bad_name_is_logged_once_until_it_works(
         assert log.lines == ["looking up a..b: not a host name"]
         ear.discovery.announce(beacon("a"), [Address("fe80::1%nowhere", 1), bad])
         assert (await ear.next())[0] == "a"
+        ear.discovery.close()
+
+    asyncio.run(main())
+
+
+def test_a_name_waits_for_a_thread_that_cannot_be_had(
+    log: Log, config: settings.Discovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "LOOK_UP_S", 0.0)
+
+    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        ear, peer = Ear(config), Address("localhost", config.port)
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refused)
+            for _ in range(2):
+                ear.discovery.announce(beacon("a"), [peer])
+                assert (await ear.next())[0] == "a"  # by the group
+        assert log.lines == ["looking up localhost: can't start new thread"]
+        ear.discovery._groups.clear()
+        ear.discovery.announce(beacon("b"), [peer])
+        assert (await ear.next())[0] == "b"
         ear.discovery.close()
 
     asyncio.run(main())

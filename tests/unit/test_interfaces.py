@@ -9,13 +9,16 @@ import io
 import logging
 import os
 import re
+import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from chucky.net import interfaces
 from chucky.net.interfaces import Interface, InterfaceWatch, initial
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +212,33 @@ def scene_without_pyroute2() -> None:
     asyncio.run(main())
 
 
+def scene_without_threads_and_descriptors() -> None:
+    """What the machine has none of for a while: the next look is due all the same."""
+
+    async def main() -> None:
+        log = heard_log()
+        interfaces._POLL_S = 0.01
+        watched, start = Watched(), threading.Thread.start
+        threading.Thread.start = refuse_thread  # type: ignore[method-assign]
+        await watched.watch.start()
+        await watched.until(lambda now: now == {})
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        await watched.watch._look()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        threading.Thread.start = start  # type: ignore[method-assign]
+        run("ip link set lo up")
+        await watched.until(lambda now: now == {"lo": ()})
+        assert len(log.getvalue().splitlines()) == 1
+        watched.watch.stop()
+
+    asyncio.run(main())
+
+
+def refuse_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def scene_stop() -> None:
     async def main() -> None:
         watched, other = Watched(), Watched()
@@ -236,6 +266,7 @@ SCENES = [
     scene_bridge_port,
     scene_lost_messages,
     scene_without_pyroute2,
+    scene_without_threads_and_descriptors,
     scene_stop,
 ]
 

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -389,6 +390,24 @@ def test_a_host_name_is_resolved() -> None:
         async with node(A) as a, node(B) as b:
             a.dial(1, Address("localhost", b.home.port))
             assert await a.until("up") == (1, B, 7, b.home)
+
+    run(scenario)
+
+
+def test_a_name_that_no_thread_can_look_up_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            there = Address("localhost", b.home.port)
+            with monkeypatch.context() as full:
+                full.setattr(threading.Thread, "start", refused)
+                for dial in range(1, tcp.MAX_RESOLVING + 1):
+                    a.dial(dial, there)
+                    assert await a.until("down", dial) == (dial, "unreached", None, there)
+            a.dial(100, there)
+            assert (await a.until("up"))[0] == 100
 
     run(scenario)
 
