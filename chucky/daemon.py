@@ -100,7 +100,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._on_reload_signal()))
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
         self._step(ev.PeersConfigured(self._peers()))
         self._notifier.ready()
@@ -281,7 +281,11 @@ class Daemon:
         self._service.unbind()
         self._step(ev.ShutdownRequested())
 
-    async def _on_reload_signal(self) -> None:
+    def _on_reload_signal(self) -> None:
+        if not self._exit.done():  # while the loop ends, no task and no thread may begin
+            self._spawn(self._reload_and_log())
+
+    async def _reload_and_log(self) -> None:
         try:
             for line in await self._reload():
                 _log.info("%s", line)

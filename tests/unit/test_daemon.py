@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -231,6 +233,20 @@ def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
         assert not daemon._service.bound
 
     assert run(tmp_path, check) == 0
+
+
+def test_a_node_that_ends_is_not_reloaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Later still it would ask for a thread of an executor that is shut, and log a traceback.
+    async def check(daemon: Daemon) -> None:
+        daemon._step(ev.ShutdownRequested())
+        assert daemon._exit.done()
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(20):  # turns of the loop: the signal comes, a task begins, a file is read
+            await asyncio.sleep(0)
+
+    with caplog.at_level(logging.INFO):
+        assert run(tmp_path, check) == 0
+    assert "reload" not in caplog.text
 
 
 def test_a_node_that_reads_all_the_time_judges_who_is_silent_and_not_whose_words_wait(
