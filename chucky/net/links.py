@@ -265,6 +265,9 @@ class _Connection(asyncio.BufferedProtocol):
             self._refused(refusal)
         except RemoteProtocolError as error:
             self._stranger = str(error)
+            if self._opener is not None:  # the core can say only that the link ended
+                sentence = f"{self._handshake.peer} broke the protocol: {error}"
+                self._links.complain(self._address.host, sentence)
             self.end("protocol")
 
     def _shake_hands(self, data: bytes) -> bytes:

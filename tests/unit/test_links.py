@@ -531,6 +531,25 @@ def test_bad_frames_cost_the_link_and_unknown_tags_do_not() -> None:
     run(scenario)
 
 
+def test_who_breaks_the_protocol_on_a_link_is_told_of_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            for count in (1, 2):  # a node dials anew at once; its fault is told once in a while
+                with connect(b.home) as sock:
+                    sealer, _ = await shake_hands(sock)
+                    sock.setblocking(True)
+                    sock.sendall(frame(sealer.seal(b"\1")))
+                    await b.until("down", count)
+
+    with caplog.at_level(logging.INFO):
+        run(scenario)
+    assert [record.getMessage() for record in caplog.records] == [
+        "connection with 127.0.0.1: a@manticore broke the protocol: Status is cut short"
+    ]
+
+
 def test_messages_that_come_with_the_last_handshake_bytes() -> None:
     async def scenario() -> None:
         async with node(B) as b:
