@@ -322,8 +322,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def send(self, message: Message) -> None:
         """Send, if it is up."""
-        if self._ending or self._sealer is None:
-            return
+        if self._ending or self._sealer is None or self._transport.is_closing():
+            return  # the last: a write has failed, and the loop is about to say so
         self._transport.write(frame(self._sealer.seal(codec.encode(message))))
         if self._transport.get_write_buffer_size() > MAX_WRITE_BUFFER:
             self.end("closed")

@@ -633,6 +633,23 @@ def test_a_link_that_was_reset_just_now_can_be_closed(end: str) -> None:
     run(scenario)
 
 
+def test_what_a_reset_link_is_still_sent_is_no_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with node(B) as b:
+            with connect(b.home) as sock:
+                await shake_hands(sock)
+                link = (await b.until("up"))[0]
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+            for _ in range(16):  # in the same turn of the loop: the node has not seen the reset
+                b.send(link, STATUS)
+            assert (await b.until("down"))[:3] == (link, "closed", A)
+
+    run(scenario)
+    assert not caplog.records
+
+
 def test_who_does_not_read_is_closed() -> None:
     async def scenario() -> None:
         async with node(B) as b:
