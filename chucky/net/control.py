@@ -21,6 +21,8 @@ from chucky.errors import EXIT_TEMPORARY, AlreadyRuns, ChuckyError, NodeNameErro
 REQUEST_BYTES = 64 * 1024
 # People who wait and scripts that poll; each costs a descriptor and about 100 kB.
 CLIENTS = 64
+# Waiting in the kernel; more wait in their connect(2).
+BACKLOG = 100
 # How long a client may take to send its request, and to make room for the next answer. It runs on
 # this machine, so even one that swaps is faster.
 PATIENCE_S = 10.0
@@ -66,9 +68,12 @@ class ControlServer:
                 f"control socket {self._path}: {error.strerror or error};"
                 " make its directory writable for this user or use another --runtime-dir"
             ) from None
+        # Accepted one by one: asyncio logs a traceback for each that it has no descriptor for, and
+        # would try as many times in one turn as may wait.
         self._server = await asyncio.start_unix_server(
-            self._on_client, sock=listener, limit=REQUEST_BYTES
+            self._on_client, sock=listener, limit=REQUEST_BYTES, backlog=1
         )
+        listener.listen(BACKLOG)  # asyncio has one number for both
 
     async def close(self) -> None:
         """Stop listening, end every client, remove the socket."""
