@@ -38,6 +38,10 @@ from chucky.settings import Settings
 
 _log = logging.getLogger("chucky")
 
+# How long a node that is to stop waits for the answers to what it relayed: some ms on a LAN, and
+# nobody but its own clients waits with it. An owner relays nothing.
+LANDING_MS = 200
+
 
 def new_incarnation() -> int:
     """Return a random number, higher for a later start (docs/decisions/0001)."""
@@ -279,7 +283,13 @@ class Daemon:
         # A node that shares the port takes the new requests; who is connected has an answer before
         # this one leaves.
         self._service.unbind()
-        self._step(ev.ShutdownRequested())
+        self._leave(clock_ms() + LANDING_MS)
+
+    def _leave(self, by_ms: int) -> None:
+        if self._service.asking and clock_ms() < by_ms:
+            asyncio.get_running_loop().call_later(LANDING_MS / 1000 / 20, self._leave, by_ms)
+        else:
+            self._step(ev.ShutdownRequested())
 
     def _on_reload_signal(self) -> None:
         if not self._exit.done():  # while the loop ends, no task and no thread may begin

@@ -132,6 +132,11 @@ class FactService:
         return self._port.number
 
     @property
+    def asking(self) -> bool:
+        """Whether an answer to what it asked for its clients is still to come."""
+        return bool(self._flights)
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for an answer."""
         return len(self._waiting)
@@ -355,8 +360,7 @@ class FactService:
     def _expire(self) -> None:
         """Refuse who waited for hold_ms, and see when the next one will have."""
         self._expiry = None
-        now_ms = self._clock_ms()
-        why = self._why()
+        now_ms, why = self._clock_ms(), self._why()
         for waiter, until_ms in tuple(self._waiting.items()):
             if until_ms > now_ms:
                 self._expire_in(until_ms - now_ms)

@@ -20,11 +20,13 @@ from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
 from chucky.errors import EXIT_TEMPORARY, ConfigError, NodeNameError
-from chucky.messages import Status
+from chucky.messages import Answer, Ask, Epoch, Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.net.interfaces import Interface
+from chucky.net.service import Relay
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
+from tests.unit.test_links import Node as Peer
 
 KEY = bytes(32)
 
@@ -247,6 +249,27 @@ def test_a_node_that_ends_is_not_reloaded(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         assert run(tmp_path, check) == 0
     assert "reload" not in caplog.text
+
+
+def test_who_waits_for_a_relayed_answer_has_it_before_the_node_leaves(tmp_path: Path) -> None:
+    async def check(daemon: Daemon) -> None:
+        owner = Peer(NodeName("b", "manticore"), KEY)
+        owner.dial(1, Address("127.0.0.1", daemon._settings.node.port))
+        await owner.until("up")
+        epoch = Epoch(1, NodeName("b", "manticore"))
+        owner.send(1, Status(1, 0, b"", "owner", synced=True, highest=epoch, running=epoch))
+        while not isinstance(daemon._way, Relay):
+            await asyncio.sleep(0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon._service.port)
+        while not owner.of("message") or not isinstance(owner.of("message")[-1][1], Ask):
+            await asyncio.sleep(0)
+        daemon._on_stop_signal()
+        owner.send(1, Answer(owner.of("message")[-1][1].request, epoch, ("a fact of b",)))
+        assert await reader.read() == b"a fact of b\n"
+        writer.close()
+        await owner.links.stop()
+
+    assert run(tmp_path, check) == 0
 
 
 def test_a_node_that_reads_all_the_time_judges_who_is_silent_and_not_whose_words_wait(
