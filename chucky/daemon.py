@@ -378,6 +378,9 @@ async def _run(options: Options) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run chuckyd and return its exit code (DESIGN 3.2)."""
     options = parse_options(arguments)
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a socket of ours would be stderr
+        pass
+    os.close(spare)
     logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler()])
     try:
         return asyncio.run(_run(options))

@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +21,7 @@ from chucky.config import parse
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
-from chucky.errors import EXIT_TEMPORARY, ConfigError, NodeNameError
+from chucky.errors import EXIT_CONFIG, EXIT_TEMPORARY, ConfigError, NodeNameError
 from chucky.messages import Answer, Ask, Epoch, Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.net.interfaces import Interface
@@ -29,6 +31,7 @@ from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 from tests.unit.test_links import Node as Peer
 
 KEY = bytes(32)
+ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, check: Callable[[Daemon], Awaitable[None]], tick_ms: int = 250) -> int:
@@ -270,6 +273,13 @@ def test_who_waits_for_a_relayed_answer_has_it_before_the_node_leaves(tmp_path: 
         await owner.links.stop()
 
     assert run(tmp_path, check) == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_with_its_standard_error_closed_it_starts_and_ends_as_else(closed: str) -> None:
+    command = f'exec "$0" -m chucky.daemon --config /nowhere/node.toml a {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=ROOT)
+    assert done.returncode == EXIT_CONFIG
 
 
 def test_a_node_that_reads_all_the_time_judges_who_is_silent_and_not_whose_words_wait(
