@@ -100,7 +100,7 @@ BUGS = [
     (ownership.Ownership, "stand_by", deaf, "two-standby", "L7: all is well, and a@h serves", 3),
     (verdict, "_vacancy_ends", early, "two-cold", "S4: b@h starts 750000 us after", 10),
     (ownership.Ownership, "_new_epoch", old_epoch, "two-return", "epochs: a@h begins 1 of a@h", 4),
-    (verdict, "_outranks", never_yields, "two-2", "S1: a and b serve and hear each other", 4),
+    (verdict, "outranks", never_yields, "two-2", "S1: a and b serve and hear each other", 4),
     (verdict, "_vacancy_ends", never, "two-2", "L7: all is well, and nobody serves", 4),
 ]
 

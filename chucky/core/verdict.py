@@ -7,6 +7,7 @@ the numbers in the comments are theirs. The caller carries the verdict out and a
 
 from collections.abc import Iterator
 
+from chucky.core.standing import before_me, better_tier, outranks, precedence, turn
 from chucky.core.vacancy import Record
 from chucky.core.verdicts import (
     Advance,
@@ -26,7 +27,7 @@ from chucky.core.verdicts import (
     Yield,
 )  # fmt: skip
 from chucky.core.view import PeerView, View, held
-from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming
+from chucky.messages import Backing, End, Epoch, Holds, Naming
 from chucky.names import NodeName
 
 
@@ -45,12 +46,12 @@ def claimants(view: View, claim: int) -> Iterator[PeerView]:
     """Yield the nodes that claim a lease, the best-standing first (7); this one is among them
     when its `claim` is not 0. One that serves already stands before one that wants to."""
     found = [
-        (p.status.running is None, _precedence(view, p.name, p.incarnation), p)
+        (p.status.running is None, precedence(view, p.name, p.incarnation), p)
         for p in view.peers
         if p.status is not None and p.status.claim and view.nodes.tier(p.name) is not None
     ]
     if claim:
-        mine = _precedence(view, view.me, view.incarnation)
+        mine = precedence(view, view.me, view.incarnation)
         found.append((view.running is None, mine, PeerView(view.me, view.incarnation, None)))
     yield from (p for _, _, p in sorted(found, key=lambda f: f[:2]))
 
@@ -60,7 +61,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Lapse()
     rivals = [h for h in view.holders if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
-        if not _outranks(view, epoch, rival):
+        if not outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
     # An owner beyond the peers of our peers is heard of by its signs only. To go above any other
     # holder would turn the standing round, and it would do the same.
@@ -74,7 +75,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     elif not view.on_standby:
         ready = [p for p in ready if _may_take_over(view, p)]
     if ready:
-        best = min(ready, key=lambda p: _turn(view, p))
+        best = min(ready, key=lambda p: turn(view, p))
         assert best.status is not None
         return Name(best.name, best.incarnation, best.status.tick)
     why = _lacks_successor(view) if view.on_standby else ""
@@ -89,7 +90,7 @@ def _may_take_over(view: View, peer: PeerView) -> bool:
     if s is None or view.mixed:
         return False  # 8
     free = view.placed_tick in (0, s.anew)  # it started after the application was placed here
-    return s.wants or (view.takeover and free and _better_tier(view, peer.name, view.me))
+    return s.wants or (view.takeover and free and better_tier(view, peer.name, view.me))
 
 
 def _lacks_successor(view: View) -> str:
@@ -158,7 +159,7 @@ def _as_starting(view: View, epoch: Epoch) -> Verdict:
         return Hold("starting")
     rivals = view.holders
     late = view.now_ms >= view.asked_by_ms
-    lost = any(h.holds is not Holds.STARTING or not _outranks(view, epoch, h) for h in rivals)
+    lost = any(h.holds is not Holds.STARTING or not outranks(view, epoch, h) for h in rivals)
     leaves = view.on_standby or view.stop_by_ms is not None
     # S4: a peer, as it is asked, may tell that the owner lived longer than this node knew.
     if lost or (late and rivals) or view.listening or leaves or _loss(view)[0] is not None:
@@ -204,10 +205,10 @@ def _beside_owner(view: View) -> Verdict:
     owner, s = owners[0], owners[0].status
     assert s is not None and s.running is not None
     leaves = s.stopping or s.on_standby
-    mine = (not view.wants, _precedence(view, view.me, view.incarnation))
+    mine = (not view.wants, precedence(view, view.me, view.incarnation))
     for peer in view.peers:
         # Only who hears the owner can be named. (It does not hear itself.)
-        if peer.hears(s.running) and _candidate(view, peer) and _turn(view, peer) < mine:
+        if peer.hears(s.running) and _candidate(view, peer) and turn(view, peer) < mine:
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
             if leaves or s.placed is None or acts:
@@ -215,7 +216,7 @@ def _beside_owner(view: View) -> Verdict:
     if not leaves and view.mixed:
         return Hold()
     if not leaves and not view.wants:
-        if not view.takeover or not _better_tier(view, view.me, owner.name):
+        if not view.takeover or not better_tier(view, view.me, owner.name):
             return Hold()
         if owner.name in view.binding:
             return Hold(f"{owner.name} is placed")
@@ -246,7 +247,7 @@ def _vacant(view: View) -> Verdict:
     if wait is not None:
         return wait
     for peer in view.peers:
-        if back or not _before_me(view, peer):
+        if back or not before_me(view, peer):
             continue
         if peer.able:
             return Hold(f"standing aside for {peer.name}")
@@ -290,14 +291,14 @@ def _backed(view: View, verdict: Verdict) -> Verdict:
     withdraws as soon as a peer, or this node itself, backs the better one."""
     if view.lease is None or view.leased:
         return verdict
-    mine, own = _precedence(view, view.me, view.incarnation), view.lease.backing
+    mine, own = precedence(view, view.me, view.incarnation), view.lease.backing
     for peer in view.peers:
         b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
-            if _precedence(view, b.holder, b.incarnation) < mine and _claims(view, b) is not False:
+            if precedence(view, b.holder, b.incarnation) < mine and _claims(view, b) is not False:
                 return Hold(f"{peer.name} backs {b.holder}")
     if own is not None and _claims(view, own):
-        if _precedence(view, own.holder, own.incarnation) < mine:
+        if precedence(view, own.holder, own.incarnation) < mine:
             return Hold(f"{view.me} backs {own.holder}")
     return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
 
@@ -354,47 +355,3 @@ def _vacancy_ends(view: View, lost: Record) -> int | None:
 
 def _candidate(view: View, peer: PeerView) -> bool:
     return peer.able and view.nodes.tier(peer.name) is not None
-
-
-def _precedence(view: View, name: NodeName, incarnation: int) -> tuple[int, NodeName]:
-    """What orders the nodes that could start, the least first."""
-    # 8: while lists differ, rank means nothing to the other side, so all use one order. An
-    # incarnation begins with the time of its start (docs/decisions/0001): the lower is up longer.
-    tier = view.nodes.tier(name)
-    return (incarnation if view.mixed or tier is None else tier, name)
-
-
-def _turn(view: View, peer: PeerView) -> tuple[bool, tuple[int, NodeName]]:
-    """What orders the nodes that a move may be to: first whom an administrator asked for."""
-    wants = peer.status is not None and peer.status.wants
-    return not wants, _precedence(view, peer.name, peer.incarnation)
-
-
-def _before_me(view: View, peer: PeerView) -> bool:
-    """Whether this peer is listed and has precedence over this node."""
-    mine = _precedence(view, view.me, view.incarnation)
-    listed = view.nodes.tier(peer.name) is not None
-    return listed and _precedence(view, peer.name, peer.incarnation) < mine
-
-
-def _better_tier(view: View, one: NodeName, other: NodeName) -> bool:
-    tier, than = view.nodes.tier(one), view.nodes.tier(other)
-    return tier is not None and (than is None or tier < than)
-
-
-def _outranks(view: View, epoch: Epoch, rival: Heard) -> bool:
-    """6: whether this node, running `epoch`, stands better than the rival."""
-    one, other = epoch.number, rival.epoch.number
-    # Where the lists differ (8), only what both sides see alike is compared.
-    tiers = (0, 0)
-    if rival.digest == view.digest:
-        tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))
-    mine, theirs = (tiers[0], one), (tiers[1], other)
-    if not view.takeover or rival.digest != view.digest:
-        mine, theirs = (one, tiers[0]), (other, tiers[1])
-    return (*mine, view.me) < (*theirs, rival.epoch.node)
-
-
-def _tier(view: View, name: NodeName) -> int:
-    tier = view.nodes.tier(name)
-    return len(view.nodes.tiers) if tier is None else tier

@@ -1,0 +1,49 @@
+"""Who stands before whom: of the nodes that could start, and of two owners that meet."""
+
+from chucky.core.view import PeerView, View
+from chucky.messages import Epoch, Heard
+from chucky.names import NodeName
+
+
+def precedence(view: View, name: NodeName, incarnation: int) -> tuple[int, NodeName]:
+    """What orders the nodes that could start, the least first."""
+    # 8: while lists differ, rank means nothing to the other side, so all use one order. An
+    # incarnation begins with the time of its start (docs/decisions/0001): the lower is up longer.
+    tier = view.nodes.tier(name)
+    return (incarnation if view.mixed or tier is None else tier, name)
+
+
+def turn(view: View, peer: PeerView) -> tuple[bool, tuple[int, NodeName]]:
+    """What orders the nodes that a move may be to: first whom an administrator asked for."""
+    wants = peer.status is not None and peer.status.wants
+    return not wants, precedence(view, peer.name, peer.incarnation)
+
+
+def before_me(view: View, peer: PeerView) -> bool:
+    """Whether this peer is listed and has precedence over this node."""
+    mine = precedence(view, view.me, view.incarnation)
+    listed = view.nodes.tier(peer.name) is not None
+    return listed and precedence(view, peer.name, peer.incarnation) < mine
+
+
+def better_tier(view: View, one: NodeName, other: NodeName) -> bool:
+    tier, than = view.nodes.tier(one), view.nodes.tier(other)
+    return tier is not None and (than is None or tier < than)
+
+
+def outranks(view: View, epoch: Epoch, rival: Heard) -> bool:
+    """6: whether this node, running `epoch`, stands better than the rival."""
+    one, other = epoch.number, rival.epoch.number
+    # Where the lists differ (8), only what both sides see alike is compared.
+    tiers = (0, 0)
+    if rival.digest == view.digest:
+        tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))
+    mine, theirs = (tiers[0], one), (tiers[1], other)
+    if not view.takeover or rival.digest != view.digest:
+        mine, theirs = (one, tiers[0]), (other, tiers[1])
+    return (*mine, view.me) < (*theirs, rival.epoch.node)
+
+
+def _tier(view: View, name: NodeName) -> int:
+    tier = view.nodes.tier(name)
+    return len(view.nodes.tiers) if tier is None else tier
