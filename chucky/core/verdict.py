@@ -63,11 +63,11 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     for rival in sorted(rivals, key=lambda h: h.epoch):
         if not outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
-    # An owner beyond the peers of our peers is heard of by its signs only. To go above any other
-    # holder would turn the standing round, and it would do the same.
-    afar_ms = [r.heard_ms + view.tick_time_ms for r in view.records if _runs_afar(view, epoch, r)]
-    if view.highest and view.highest > epoch and not (view.holders or afar_ms or view.listening):
-        return Advance()
+    # To go above any other holder would turn the standing round, and it would do the same.
+    unheard_ms = list(_may_run_unheard(view, epoch))
+    if view.highest and view.highest > epoch and not (view.holders or unheard_ms or view.listening):
+        if all(p.status is not None for p in view.peers):
+            return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
@@ -80,8 +80,8 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Name(best.name, best.incarnation, best.status.tick)
     why = _lacks_successor(view) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
-    waits = [t for t in (view.stop_by_ms, ends_ms, max(afar_ms, default=None)) if t is not None]
-    return Hold(why, min(waits, default=None))
+    waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None))
+    return Hold(why, min([t for t in waits if t is not None], default=None))
 
 
 def _may_take_over(view: View, peer: PeerView) -> bool:
@@ -110,10 +110,17 @@ def _lacks_successor(view: View) -> str:
     return "; ".join(found) or "no other listed node is up"
 
 
-def _runs_afar(view: View, epoch: Epoch, record: Record) -> bool:
-    young = view.now_ms - record.heard_ms < view.tick_time_ms
-    other = record.epoch.node != view.me
-    return other and record.epoch > epoch and record.end is End.RUNNING and young
+def _may_run_unheard(view: View, epoch: Epoch) -> Iterator[int]:
+    """Yield until when an owner of a higher epoch may run that this one does not hear: beyond the
+    peers of its peers, heard of by its signs only, or one whose link ended and is made anew."""
+    for r in view.records:
+        until_ms = r.heard_ms + view.tick_time_ms
+        if r.epoch > epoch and r.end is End.RUNNING and view.now_ms < until_ms:
+            if r.epoch.node != view.me:
+                yield until_ms
+    down = view.down.get(view.highest.node) if view.highest else None
+    if down and down.asked_by_ms is not None and view.now_ms < down.asked_by_ms:
+        yield down.asked_by_ms
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
@@ -199,16 +206,19 @@ def _names_me(view: View, naming: Naming | None) -> bool:
 def _beside_owner(view: View) -> Verdict:
     """An owner is heard: get ready to succeed it where that is due and nobody is more fit."""
     owners = [p for p in view.peers if p.status is not None and p.status.running is not None]
-    runs = all(h.holds is Holds.RUNNING for h in view.holders)
-    if len(owners) != 1 or not runs or not view.able:
+    if len(owners) != 1 or not view.able:
         return Hold()
     owner, s = owners[0], owners[0].status
     assert s is not None and s.running is not None
+    # Named beside any other holder, whom that owner may not hear, this node would decline.
+    if any((h.holds, h.epoch) != (Holds.RUNNING, s.running) for h in view.holders):
+        return Hold()
     leaves = s.stopping or s.on_standby
     mine = (not view.wants, precedence(view, view.me, view.incarnation))
     for peer in view.peers:
-        # Only who hears the owner can be named. (It does not hear itself.)
-        if peer.hears(s.running) and _candidate(view, peer) and turn(view, peer) < mine:
+        # Only who hears the owner can be named; it may itself hear of a former start of its own.
+        hears = peer is not owner and peer.hears(s.running)
+        if hears and _candidate(view, peer) and turn(view, peer) < mine:
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
             if leaves or s.placed is None or acts:

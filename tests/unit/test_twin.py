@@ -182,7 +182,9 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
         if r.epoch > mine and r.end is End.RUNNING and v.now_ms - r.heard_ms < v.tick_time_ms
         if r.epoch.node != v.me
     }
-    others_hold = holders(v) or afar
+    asked_ms = [d.asked_by_ms for n, d in v.down.items() if v.highest and n == v.highest.node]
+    asked = [t for t in asked_ms if t is not None and t > v.now_ms]
+    others_hold = holders(v) or afar or asked or any(p.status is None for p in v.peers)
     if v.highest is not None and v.highest > mine and not others_hold and not v.listening:
         return {("Advance",)}
     able = able_peers(v)
@@ -296,9 +298,11 @@ def is_for_me(v: View, naming: Naming) -> bool:
 def beside_a_holder(v: View) -> set[Essence]:
     """5: the best node that is able gets ready, to take over or to be handed over to."""
     owners = {h for h in running(v) if h.direct}
-    if len(owners) != 1 or any(h.how is not Holds.RUNNING for h in holders(v)) or not v.able:
+    if len(owners) != 1 or not v.able:
         return HOLD
     epoch = next(iter(owners)).epoch
+    if any(h.how is not Holds.RUNNING or h.epoch != epoch for h in holders(v)):
+        return HOLD  # named beside another holder it would not start
     owner = said(v)[epoch.node]
     leaves = owner.stopping or owner.on_standby
     for n in able_peers(v) - {epoch.node}:

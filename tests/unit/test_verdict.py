@@ -113,6 +113,18 @@ OWNER = {
         Hold(),
     ),
     "6: of a higher one, while it listens": ({"highest": E5, "listening": True}, Hold()),
+    "6: of a higher one, whose owner is asked whether it lives": (
+        {"highest": E5, "down": {A: DownView(NOW_MS, None, NOW_MS + 9)}},
+        Hold("", NOW_MS + 9),
+    ),
+    "6: of a higher one, while another is asked whether it lives": (
+        {"highest": E5, "down": {C: DownView(NOW_MS, None, NOW_MS + 9)}},
+        Advance(),
+    ),
+    "6: of a higher one, before a peer has said what it knows": (
+        {"highest": E5, "peers": (PeerView(A, 10, None),)},
+        Hold(),
+    ),
     "5: a better tier is ready": ({"peers": (peer(A, ready=E3),)}, Name(A, 10, 50)),
     "5: ready for another epoch": ({"peers": (peer(A, ready=E1),)}, Hold()),
     "5: ready, but not able any more": ({"peers": (peer(A, ready=E3, able=False),)}, Hold()),
@@ -402,6 +414,23 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
             ),
         },
         Hold("standing aside for c@h"),
+    ),
+    "L4: one stops that hears of a former start of its own": (
+        {
+            "peers": (
+                peer(A, running=E1, stopping=True, hears=(heard(E1)._replace(incarnation=9),)),
+            )
+        },
+        GetReady(E1),
+    ),
+    "a worse one runs, and a peer hears another owner": (
+        {
+            "peers": (
+                peer(D, running=Epoch(1, D)),
+                peer(C, hears=(heard(Epoch(2, Z)),)),
+            )
+        },
+        Hold(),
     ),
     "it wants: a better one runs, whatever takeover says": (
         {
