@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open_outputs() -> None:
+def open_outputs() -> None:
     """Let every print() do its part, whatever we were started with."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: print(file=None) would take the other one
@@ -170,24 +170,34 @@ def _open_outputs() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    _open_outputs()
-    options = _parser().parse_args(arguments)
+def run(program: str, command: Callable[[], int]) -> int:
+    """Return the exit code of a command; what goes wrong is one line, of this program."""
     try:
-        run: Command = options.run
-        code = run(options)
-        sys.stdout.flush()  # here, and not at the exit, where Python would complain by itself
-        return code
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()  # here, and not at the exit, where Python would complain by itself
     except ChuckyError as error:
-        print(f"chucky: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:  # of the standard output: all else is a ChuckyError by now
         # What Python still holds goes nowhere, or it would complain again when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 0  # whoever read our output has enough
-        print(f"chucky: standard output: {error.strerror}", file=sys.stderr)
+        print(f"{program}: standard output: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+
+    def command() -> int:
+        options = _parser().parse_args(arguments)
+        done: Command = options.run
+        return done(options)
+
+    open_outputs()
+    return run("chucky", command)

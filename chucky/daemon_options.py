@@ -22,9 +22,10 @@ def parse_options(arguments: list[str] | None) -> Options:
     parser = _parser()
     found = parser.parse_args(arguments)
     if found.check:
-        from chucky.check import check  # here, for what it costs
+        from chucky import check, cli  # here, for what they cost
 
-        raise SystemExit(check(found.config, found.cookie_file))
+        cli.open_outputs()
+        raise SystemExit(cli.run("chuckyd", lambda: check.check(found.config, found.cookie_file)))
     if found.name is None:
         parser.error("NAME is missing, as in: chuckyd a")
     return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)

@@ -189,6 +189,7 @@ def run(
 
 
 CHUCKY = (sys.executable, "-m", "chucky")
+CHUCKYD = (sys.executable, "-m", "chucky.daemon")
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
@@ -224,3 +225,27 @@ def test_a_locale_that_lacks_letters_of_a_fact_gets_them_escaped(tmp_path: Path)
         done = run(*words, PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Gödel, \\u0141\xf3d\\u017a\n"
+
+
+def test_a_check_by_the_daemon_is_as_careful_with_what_it_prints(tmp_path: Path) -> None:
+    path = tmp_path / "\udcff.toml"
+    path.write_text("")
+    for words in ((*CHUCKY, "check", str(path)), (*CHUCKYD, "--check", "--config", str(path))):
+        done = run(*words, PYTHONIOENCODING="utf-8")
+        assert (done.returncode, done.stdout) == (0, f"{tmp_path}/\\udcff.toml: good\n")
+        with open("/dev/full", "wb") as full:
+            done = run(*words, stdout=full.fileno())
+        assert done.returncode == 1
+        said = [line for line in done.stderr.splitlines() if "warning" not in line]
+        program = "chuckyd" if "--check" in words else "chucky"
+        assert said == [f"{program}: standard output: No space left on device"]
+        done = run("sh", "-c", 'exec "$@" >&-', "sh", *words)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "Traceback" not in done.stderr
+
+
+def test_help_for_an_output_that_is_full_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = run(*CHUCKY, "--help", stdout=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "chucky: standard output: No space left on device\n"
