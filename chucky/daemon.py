@@ -346,7 +346,9 @@ class Daemon:
             case {"command": "connect", "node": str(node)}:
                 name, addresses = daemon_addresses.of_node(node, self._name.host, self._first_port)
                 done = await self._requests.ask(lambda n: ev.ConnectRequested(n, addresses, name))
-                yield {"connected": done.done, "sentence": done.sentence}
+                why = daemon_addresses.out_of_reach(self._settings.node.listen, addresses)
+                said = f"{name}: {why}" if why and not done.done else done.sentence
+                yield {"connected": done.done, "sentence": said}
             case {"command": "takeover"}:
                 done = await self._requests.ask(ev.TakeoverRequested)
                 yield {"granted": done.done, "sentence": done.sentence}

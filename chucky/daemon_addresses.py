@@ -29,6 +29,14 @@ def of_node(text: str, own_host: str, first_port: int) -> tuple[NodeName, tuple[
     return name, config.peer_addresses(f"{host}:{port}" if port else host, first_port)
 
 
+def out_of_reach(listen: str, addresses: tuple[Address, ...]) -> str:
+    """Return why a node that listens there can dial none of these, which have one host, or ""."""
+    host, six = addresses[0].host, ":" in listen
+    if not listen or not addresses[0].is_numeric or six == (":" in host):
+        return ""
+    return f"with [node] listen = {listen} nodes are dialled over IPv{6 if six else 4} only"
+
+
 def of_links(node: Node, interfaces: Iterable[Interface]) -> tuple[Address, ...]:
     """Return where the others reach a node that listens as `node` says."""
     return tuple(

@@ -229,6 +229,21 @@ def test_where_no_node_is_dialled(text: str) -> None:
         daemon_addresses.of_node(text, "own", 5000)
 
 
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1"])
+def test_connect_to_an_address_of_the_other_family_says_what_listen_does(
+    host: str, tmp_path: Path
+) -> None:
+    async def check(daemon: Daemon) -> None:
+        asked = {"command": "connect", "node": f"b@{host}:9"}
+        (told,) = [answer async for answer in daemon._answer(asked)]
+        why = "with [node] listen = 127.0.0.1 nodes are dialled over IPv4 only"
+        why = why if ":" in host else "connection refused: the host is up, no node listens there"
+        assert told == {"connected": False, "sentence": f"b@{host}: {why}"}
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
 def test_a_node_that_stops_takes_no_new_request(tmp_path: Path) -> None:
     # One that came between its handover and its end would be refused; a node that shares the port
     # can answer it.
