@@ -160,7 +160,7 @@ class Daemon:
         if found.highest is not None:
             self._service.note_epoch(found.highest)
         self._service.changed()
-        if (sentence := self._node.sentence) != self._status:
+        if (sentence := self._node.sentence) != self._status and not self._exit.done():
             self._status = sentence
             self._notifier.status(sentence)
         self._alarm.set(self._node.deadline())
@@ -187,6 +187,7 @@ class Daemon:
             case ac.Report() | ac.Exit():
                 log_report(action, self._node.snapshot(), self._settings.distributed.application)
                 if isinstance(action, ac.Exit):
+                    self._notifier.status(action.sentence)  # what is read of a node that is gone
                     self._exit.set_result(action.code)
             case _:
                 assert_never(action)
@@ -391,6 +392,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.where}: " if isinstance(error, ConfigError) else ""
         for problem in problems:
             _log.error("%s%s", where, problem)
+        systemd.Notifier().status(str(error))
         return max(error.exit_code, EXIT_TEMPORARY)  # what is no config's fault may pass
 
 

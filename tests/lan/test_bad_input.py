@@ -3,6 +3,7 @@
 Needs no root. That no log holds an uncaught error is checked by the `bed` fixture for every test.
 """
 
+import re
 import resource
 import secrets
 import socket
@@ -30,6 +31,7 @@ def refuses(daemon: Daemon, *words: str, code: int = 78, lines: int = 1) -> list
     for word in words:
         assert any(word in text for text in said), f"{word!r} is not named in {said}"
     assert not daemon.notes.find("READY=1")
+    daemon.notes.wait("^STATUS=" + re.escape("; ".join(said)[:100]))  # for systemctl status
     return said
 
 

@@ -90,6 +90,23 @@ def first_line(daemon: Daemon) -> str:
     return f"STATUS={line}"
 
 
+def test_who_ended_leaves_its_reason_as_the_status(bed: Bed) -> None:
+    soon: Config = {"distributed": {"sync_nodes_timeout": 500}}
+    cluster = loopback(bed, ALL_MANDATORY, labels="ab", each=lambda x: soon if x == "a" else {})
+    a, b = cluster["a"], cluster["b"]
+    b.start()
+    b.ready()
+    b.stop()
+    a.start()
+    said = "mandatory nodes are missing: b, c"
+    for daemon, code, reason in ((a, 75, said), (b, 0, "stopped")):
+        assert daemon.exit_code() == code
+        until(
+            lambda: [x.text for x in daemon.notes.find("^STATUS=")][-1] == f"STATUS={reason}",
+            "the reason is the last STATUS",
+        )
+
+
 def test_takeover_and_standby_say_what_they_did(bed: Bed) -> None:
     cluster = pair(bed)
     a, b = cluster["a"], cluster["b"]
