@@ -81,6 +81,9 @@ def join(sock: socket.socket, group: str, ifindex: int) -> bool:
             return True
         if error.errno in NOT_NOW:
             return False
+        if error.errno == errno.EINVAL and sock.family == socket.AF_INET6:
+            why = "it carries no IPv6 (its MTU is below 1280)"
+            raise OSError(error.errno, why) from error
         if error.errno == errno.ENOBUFS:  # IPv4: 20 memberships a socket, so 20 interfaces
             limit = "net.ipv4.igmp_max_memberships"
         elif error.errno == errno.ENOMEM:  # both families pay memberships from this

@@ -549,6 +549,7 @@ def scene_ipv6_comes_later() -> None:
     """Below an MTU of 1280 an interface has no IPv6, and cannot be joined."""
 
     async def main() -> None:
+        log = heard_log()
         run("ip link add v0 mtu 1000 type veth peer name v1 mtu 1000")
         run("ip link set v0 up")
         run("ip link set v1 up")
@@ -557,6 +558,9 @@ def scene_ipv6_comes_later() -> None:
         run("ip link set v0 mtu 1500")
         await a.announce_until(beacon("a"), lambda name, s: s.host.endswith("%v0"))
         a.discovery.close()
+        group = settings.Discovery().group6
+        why = "it carries no IPv6 (its MTU is below 1280)"
+        assert log.getvalue() == f"hearing {group} on v0: {why}\n"
 
     asyncio.run(main())
 
