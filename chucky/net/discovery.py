@@ -71,6 +71,7 @@ class Discovery:
         self._on_beacon = on_beacon
         self._receivers: dict[int, socket.socket] = {}
         self._senders: dict[int, socket.socket] = {}
+        self._deaf: set[int] = set()  # families whose receiver could not be opened yet
         self._pause: asyncio.TimerHandle | None = None
         self._interfaces: frozenset[int] = frozenset()
         self._joined: set[tuple[int, int]] = set()  # (family, interface)
@@ -84,23 +85,15 @@ class Discovery:
         self._complained = -math.inf
 
     def open(self) -> None:
-        """Open the sockets and listen. Never raises: what cannot be opened is logged once."""
+        """Open the sockets and listen. Never raises: what cannot be opened is logged once, and
+        where another program has the port, tried again."""
         for family in _FAMILIES:
             try:
                 self._senders[family] = multicast.sender(family)
             except OSError as error:
                 _log.info("discovery does without %s: %s", _FAMILIES[family], error.strerror)
                 continue
-            try:
-                self._receivers[family] = multicast.receiver(family, self._port)
-            except OSError as error:
-                _log.warning(
-                    "beacons are sent but not heard over %s: UDP port %d: %s"
-                    " (ss -ulpn tells who has it)",
-                    _FAMILIES[family],
-                    self._port,
-                    error.strerror,
-                )
+            self._hear(family)
         self._listen()
 
     def close(self) -> None:
@@ -112,6 +105,7 @@ class Discovery:
             sock.close()
         self._receivers.clear()
         self._senders.clear()
+        self._deaf.clear()
 
     def set_interfaces(self, indexes: Iterable[int]) -> None:
         """Join the groups on these interfaces, leave them on all others. Never raises."""
@@ -153,6 +147,26 @@ class Discovery:
         except OSError as error:  # not worth more: the address is whatever a stranger wrote
             _log.debug("no answer to %s: %s", to, error.strerror)
 
+    def _hear(self, family: int) -> None:
+        try:
+            self._receivers[family] = multicast.receiver(family, self._port)
+        except OSError as error:
+            if family not in self._deaf:
+                self._deaf.add(family)
+                _log.warning(
+                    "beacons are sent but not heard over %s: UDP port %d: %s"
+                    " (ss -ulpn tells who has it)",
+                    _FAMILIES[family],
+                    self._port,
+                    error.strerror,
+                )
+            return
+        if family in self._deaf:
+            self._deaf.remove(family)
+            _log.info("beacons are heard over %s: the port is free", _FAMILIES[family])
+            if self._pause is None:
+                self._listen()
+
     def _leave(self, family: int, index: int) -> None:
         if (family, index) in self._joined:
             self._joined.remove((family, index))
@@ -171,6 +185,8 @@ class Discovery:
         now = asyncio.get_running_loop().time()
         if check := now >= self._check_at:
             self._check_at = now + CHECK_S
+            for family in tuple(self._deaf):
+                self._hear(family)
         for family, group in self._groups.items():
             if (receiver := self._receivers.get(family)) is None:
                 continue

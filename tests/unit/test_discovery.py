@@ -102,6 +102,27 @@ def test_an_answer_reaches_the_one_that_asked(config: settings.Discovery) -> Non
     asyncio.run(main())
 
 
+def test_a_port_that_another_program_had_is_heard_once_it_is_free(
+    config: settings.Discovery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("", config.port))  # without SO_REUSEADDR: it does not share
+            ear = Ear(config)
+            ear.discovery.announce(beacon("a"))
+        await ear.announce_until(beacon("a"), lambda name, _: name == "a")
+        ear.discovery.close()
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"beacons are sent but not heard over IPv4: UDP port {config.port}: Address already in use"
+        " (ss -ulpn tells who has it)",
+        "beacons are heard over IPv4: the port is free",
+    ]
+
+
 def scene_answer(group: str, port: str) -> None:
     """The other process: answers whoever is heard, until it is killed."""
 
