@@ -2,8 +2,10 @@
 
 import configparser
 import os
+import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import tomli
 
@@ -13,6 +15,9 @@ from chucky.settings import Settings
 
 # Where files are hidden from the service: ProtectHome= and PrivateTmp= in systemd/chucky@.service.
 UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
+
+SERVICE_USER = "chucky"  # User= there
+SERVICE_CONFIG = "/etc/chucky/node.toml"  # what it reads
 
 
 def check(path: str, cookie_file: str = "") -> int:
@@ -28,7 +33,7 @@ def check(path: str, cookie_file: str = "") -> int:
     for warning in (
         *warnings,
         *_ini_warnings(text, os.path.basename(path)),
-        *_unloaded(settings, cookie_file),
+        *_unloaded(path, settings, cookie_file),
     ):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     print(f"{path}: good")
@@ -58,7 +63,7 @@ def _ini_warnings(text: str, source: str) -> Iterator[str]:
                 yield f"{section}.{key}: an INI reader gets {got[:60]!r} here; {want}"
 
 
-def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
+def _unloaded(config_file: str, settings: Settings, cookie_file: str) -> Iterator[str]:
     """Yield what is wrong with the other files. The config is good, and for the service's user they
     may be, too: so it is a warning. And where they are good here, it may not see them."""
     secret = cookie_file or settings.node.cookie_file
@@ -70,7 +75,34 @@ def _unloaded(settings: Settings, cookie_file: str) -> Iterator[str]:
                     f"{path}: is below {folder}, where chucky@.service sees nothing; keep it"
                     " elsewhere, as in /etc/chucky"
                 )
-        try:
+        yield from _complaint(load, path)
+    if config_file == SERVICE_CONFIG:
+        yield from _complaint(config.read, config_file)
+
+
+def _complaint(load: Callable[[str], object], path: str) -> Iterator[str]:
+    """Yield what is wrong with a file, for us or for the service."""
+    whose = ""
+    try:
+        load(path)
+        whose = f"as the user {SERVICE_USER}: "
+        with _as_the_service():
             load(path)
-        except ChuckyError as error:
-            yield str(error)
+    except ChuckyError as error:
+        yield f"{whose}{error}"
+
+
+@contextmanager
+def _as_the_service() -> Iterator[None]:
+    """Let root, to whom every file is open, be the service's user; others stay who they are."""
+    with ExitStack() as undo:
+        with suppress(KeyError, PermissionError):  # no such user; a root that may not change
+            if os.geteuid() == 0:
+                user, group, groups = pwd.getpwnam(SERVICE_USER), os.getegid(), os.getgroups()
+                os.initgroups(SERVICE_USER, user.pw_gid)
+                undo.callback(os.setgroups, groups)
+                os.setegid(user.pw_gid)
+                undo.callback(os.setegid, group)
+                os.seteuid(user.pw_uid)
+                undo.callback(os.seteuid, 0)
+        yield

@@ -45,7 +45,6 @@ _NAME = "a name as a or a@manticore"
 _PEERS = "host, host:port, [fd00::1]:port or [fe80::1%eth0]:port"
 _WAYS_OUT: dict[type[OSError], str] = {
     FileNotFoundError: '"sudo touch {}" makes one that leaves every key at its default',
-    PermissionError: '"sudo chmod a+r {}" lets everyone read it',
     IsADirectoryError: "give the file in it, as {}/node.toml",
 }
 
@@ -83,6 +82,8 @@ def _way_out(where: str, error: OSError) -> str:
     folder = os.path.dirname(where) or "."
     if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
         return "its folder is not there either, give another file"
+    if isinstance(error, PermissionError):
+        return files.way_in(where)
     way_out = _WAYS_OUT.get(type(error), "give another file")
     return way_out.format(shlex.quote(where).rstrip("/"))
 

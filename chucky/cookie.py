@@ -14,6 +14,7 @@ import shlex
 import stat
 import tempfile
 
+from chucky import files
 from chucky.errors import CookieError
 
 # 16 random bytes cannot be guessed; `make` gives 32, as 64 hex digits. What a person thinks up is
@@ -149,6 +150,8 @@ def _unopened(path: str, error: OSError) -> str:
     if not isinstance(error, PermissionError):
         return f"{error.strerror}; {_ANOTHER}"
     way_out = f'"{_give_to_service(path)}"' if _is_service() else "run this with sudo"
+    if _is_service() and not os.access(os.path.dirname(path) or ".", os.X_OK, effective_ids=True):
+        way_out = files.way_in(path)
     return f"{_user_name(os.geteuid())} may not read it; {way_out}"
 
 

@@ -38,15 +38,18 @@ def parse(text: str) -> tuple[str, ...]:
 
 def load(path: str) -> tuple[str, ...]:
     """Return the facts in the file. Raises FactsError with the file, the trouble, the way out."""
+    mend = "mend it"
     try:
         return parse(_read(path).decode("utf-8-sig"))
+    except PermissionError as error:
+        trouble, mend = error.strerror, files.way_in(path)
     except OSError as error:
         trouble = error.strerror or str(error)
     except UnicodeDecodeError as error:
         trouble = f"byte {error.start} is not UTF-8"
     except (FactsError, NotAFile) as error:
         trouble = str(error)
-    raise FactsError(f"{path}: {trouble}; mend it, or name another file under [facts] file")
+    raise FactsError(f"{path}: {trouble}; {mend}, or name another file under [facts] file")
 
 
 def _read(path: str) -> bytes:

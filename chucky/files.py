@@ -1,7 +1,9 @@
 """Reads a file that an administrator named: it may be anything, and must keep nobody waiting."""
 
 import os
+import shlex
 import stat
+from pathlib import Path
 
 from chucky.errors import NotAFile
 
@@ -13,3 +15,11 @@ def read(path: str, most_bytes: int) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise NotAFile("got something else, want a regular file")
         return file.read(most_bytes)
+
+
+def way_in(path: str) -> str:
+    """Return the command that lets us read a file that we may not."""
+    for folder in reversed(Path(path).parents):
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            return f'"sudo chmod a+x {shlex.quote(str(folder))}" lets everyone pass'
+    return f'"sudo chmod a+r {shlex.quote(path)}" lets everyone read it'

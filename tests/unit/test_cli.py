@@ -3,9 +3,11 @@
 import configparser
 import json
 import os
+import pwd
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,12 @@ import pytest
 
 from chucky import check, cli, cookie
 from chucky.daemon_options import parse_options
+
+
+@pytest.fixture(autouse=True)
+def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package may be installed here, and its user may read no folder of a test."""
+    monkeypatch.setattr(check, "SERVICE_USER", "")
 
 
 @contextmanager
@@ -134,6 +142,52 @@ def test_a_check_warns_of_files_where_the_service_sees_none(
     assert capsys.readouterr().err == "".join(
         f"{path}: warning: {file}: is below {told}\n" for file in (secret, lines)
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_check_by_root_warns_of_what_the_service_may_not_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    me = os.geteuid(), os.getegid(), os.getgroups()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path, secret, lines = write_files(folder), folder / "cookie", folder / "facts"
+
+        def warned() -> list[str]:
+            assert cli.main(["check", path]) == 0
+            assert me == (os.geteuid(), os.getegid(), os.getgroups())
+            return capsys.readouterr().err.splitlines()
+
+        monkeypatch.setattr(check, "UNSEEN", ())
+        secret.chmod(0o400)
+        for file in (lines, Path(path)):
+            file.chmod(0o600)
+        assert warned() == []
+        monkeypatch.setattr(check, "SERVICE_USER", "nobody")
+        told = f"{path}: warning: as the user nobody: "
+        denied, lets = "Permission denied; \"sudo chmod", "lets everyone"
+        other = "or name another file under [facts] file"
+        assert warned() == [
+            f"{told}{secret}: nobody may not read it; run this with sudo",
+            f'{told}{lines}: {denied} a+r {lines}" {lets} read it, {other}',
+        ]
+        monkeypatch.setattr(check, "SERVICE_CONFIG", path)
+        assert warned()[2:] == [f'{told}{path}: {denied} a+r {path}" {lets} read it']
+        monkeypatch.setattr(cookie, "_service_group", lambda: nobody.pw_gid)
+        os.chown(secret, 0, nobody.pw_gid)
+        secret.chmod(0o640)
+        for file in (lines, Path(path)):
+            file.chmod(0o644)
+        assert warned() == []
+        folder.chmod(0o700)  # to protect the cookie
+        way_out = f'"sudo chmod a+x {folder}" {lets} pass'
+        assert warned() == [
+            f"{told}{secret}: nobody may not read it; {way_out}",
+            f"{told}{lines}: Permission denied; {way_out}, {other}",
+            f"{told}{path}: Permission denied; {way_out}",
+        ]
 
 
 @pytest.mark.parametrize(
