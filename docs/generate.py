@@ -200,9 +200,15 @@ BASH = """\
 # shellcheck shell=bash disable=SC2207
 _{program}() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} command='' i
+    # bash breaks words at each = @ and : too.
+    [[ $cur != = ]] || cur=''
+    [[ $prev != = ]] || prev=${{COMP_WORDS[COMP_CWORD - 2]}}
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${{COMP_WORDS[i]}} in
-            {skipped}) ((i++)) ;;
+            {skipped})
+                [[ ${{COMP_WORDS[++i]}} != = ]] || ((++i))
+                while [[ ${{COMP_WORDS[i + 1]-}} == [@:]* ]]; do ((i += 2)); done
+                ;;
             -*) ;;
             *) command=${{COMP_WORDS[i]}} && break ;;
         esac

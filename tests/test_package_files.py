@@ -142,6 +142,15 @@ def test_bash_offers_what_the_parser_knows(made: Path) -> None:
     assert bash_offers(made, "chuckyd", "-") == flags(PARSERS["chuckyd"])
 
 
+def test_bash_breaks_words_at_more_than_blanks(made: Path) -> None:
+    status, node = {"status"}, ("chucky", "--node")
+    assert bash_offers(made, *node, "=", "a", "stat") == status
+    assert bash_offers(made, *node, "one", "@", "192.168.0.100", "stat") == status
+    assert bash_offers(made, *node, "=", "one", "@", "[fd00", "::", "1]", "stat") == status
+    assert bash_offers(made, "chucky", "--runtime-dir", "=", "ch") == {"chucky"}
+    assert bash_offers(made, "chucky", "--runtime-dir", "=") >= {"chucky", "docs"}
+
+
 def test_bash_offers_files_where_a_file_is_wanted(made: Path) -> None:
     assert bash_offers(made, "chucky", "check", "fac") == {"facts.txt"}
     assert bash_offers(made, "chuckyd", "--config", "fac") == {"facts.txt"}
