@@ -47,6 +47,11 @@ _WAYS_OUT: dict[type[OSError], str] = {
     FileNotFoundError: '"sudo touch {}" makes one that leaves every key at its default',
     IsADirectoryError: "give the file in it, as {}/node.toml",
 }
+# What is wanted where TOML itself complains so; else it is what a line may be.
+_SYNTAX_WISHES = {
+    "Invalid value": 'want "text" in quotes, a number, true, false or a [list]',
+    "Cannot overwrite a value": "want each key once",
+}
 
 Reader = Callable[[Any], Any]
 
@@ -184,7 +189,9 @@ def _syntax(error: str, text: str) -> str:
     if parts is None:
         return "got a number of more than 4300 digits, want a smaller one"
     line = parts["line"] or text.rstrip().count("\n") + 1
-    return f"line {line}: {parts['what'][:200]}; a line is [section], key = value or # comment"
+    what = re.sub(r"\('(\w+)',\) twice", r"[\1] twice", parts["what"][:200])
+    wish = _SYNTAX_WISHES.get(what, "a line is [section], key = value or # comment")
+    return f"line {line}: {what}; {wish}"
 
 
 def _show(value: object, depth: int = 0) -> str:

@@ -46,6 +46,15 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # not compiled in; switched off by sysctl
 
+_WAYS_OUT = {
+    errno.EADDRINUSE: (
+        "; see who has it with ss -ltnp 'sport = :{}', or set [facts] port or listen"
+    ),
+    errno.EADDRNOTAVAIL: "; no interface here has that address: set [facts] listen",
+    errno.EACCES: "; it is for root only: set [facts] port",
+    errno.EMFILE: "; raise LimitNOFILE= of the unit",
+}
+
 _log = logging.getLogger(__name__)
 
 
@@ -129,9 +138,9 @@ class FactPort:
             self._listener = _listener(self._listen, self._port)  # last: who connects is served
         except OSError as error:
             where = self._listen or "every address"
+            way_out = _WAYS_OUT.get(error.errno or 0, "").format(self._port)
             raise ChuckyError(
-                f"TCP port {self._port} on {where}: {error.strerror or error}; see who has it with"
-                f" ss -ltnp 'sport = :{self._port}', or set [facts] port or listen"
+                f"TCP port {self._port} on {where}: {error.strerror or error}{way_out}"
             ) from None
         loop.add_reader(self._listener, self._on_connections)
 

@@ -61,6 +61,19 @@ def test_a_port_in_use_is_named() -> None:
         run(check, owner(port=port), bind=False)
 
 
+def test_the_way_out_is_that_of_the_trouble() -> None:
+    # An address of a network for documentation (RFC 5737), which nobody has.
+    listen, way_out = "192.0.2.1", "no interface here has that address: set [facts] listen"
+
+    async def check(node: Node) -> None:
+        with pytest.raises(ChuckyError) as caught:
+            node.service.bind()
+        said = f"TCP port 0 on {listen}: Cannot assign requested address; {way_out}"
+        assert str(caught.value) == said
+
+    run(check, owner(listen=listen), bind=False)
+
+
 @pytest.mark.parametrize("free", [0, 1])
 def test_no_descriptors_to_listen_with(free: int) -> None:
     # It wants two: for the port, and to watch who waits.
