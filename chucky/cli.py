@@ -34,7 +34,10 @@ def _socket(options: argparse.Namespace) -> str:
             )
         return path
     if not found:
-        raise Unavailable("no node runs here; start one: systemctl start chucky@a")
+        raise Unavailable(
+            "no node runs here; start one, as systemctl start chucky@a; why one that was started"
+            " does not run: systemctl status 'chucky@*'"
+        )
     if len(found) > 1:
         raise ChuckyError(f"several nodes run here: {names}; choose one with --node NAME")
     return found[0]

@@ -72,6 +72,16 @@ def test_a_node_that_is_called_otherwise_here_is_told_of_those_that_run(
     assert capsys.readouterr().err == f"{said} systemctl start chucky@a@alpha\n"
 
 
+def test_where_no_node_runs_it_says_where_to_look_for_one_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--runtime-dir", str(tmp_path), "status"]) == 69
+    assert capsys.readouterr().err == (
+        "chucky: no node runs here; start one, as systemctl start chucky@a; why one that was"
+        " started does not run: systemctl status 'chucky@*'\n"
+    )
+
+
 @pytest.mark.parametrize("command", [["takeover"], ["standby", "on"], ["standby", "off"]])
 @pytest.mark.parametrize("granted", [True, False])
 def test_a_change_of_owner_ends_with_its_sentence(
@@ -167,7 +177,7 @@ def test_a_check_by_root_warns_of_what_the_service_may_not_read(
         assert warned() == []
         monkeypatch.setattr(check, "SERVICE_USER", "nobody")
         told = f"{path}: warning: as the user nobody: "
-        denied, lets = "Permission denied; \"sudo chmod", "lets everyone"
+        denied, lets = 'Permission denied; "sudo chmod', "lets everyone"
         other = "or name another file under [facts] file"
         assert warned() == [
             f"{told}{secret}: nobody may not read it; run this with sudo",
