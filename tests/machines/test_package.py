@@ -6,6 +6,7 @@ The tests are one machine's life and run in the file's order.
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -128,6 +129,17 @@ def test_an_upgrade_restarts_the_node_and_keeps_what_is_its(machine: Machine) ->
     machine.run("apt-get install -q -y --reinstall /root/chucky.deb")
     assert shown(machine, "InvocationID") != run
     assert machine.run(kept) == before
+    until("a fact", lambda: asked(machine))
+
+
+def test_an_upgrade_waits_5_s_for_a_node_that_waits_for_others(machine: Machine) -> None:
+    waits = 's/^(sync_nodes_mandatory) = .*/\\1 = ["b"]/; s/^(sync_nodes_timeout) = .*/\\1 = inf/'
+    machine.run(f"cp -p {CONFIG} /root && sed -Ei '{waits}' {CONFIG} && systemctl restart {UNIT}")
+    began = time.monotonic()
+    machine.run("dpkg-reconfigure chucky")
+    assert time.monotonic() - began < 10
+    assert shown(machine, "StatusText") == "waiting for b"
+    machine.run(f"cp -p /root/node.toml {CONFIG} && systemctl restart {UNIT}")
     until("a fact", lambda: asked(machine))
 
 
