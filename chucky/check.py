@@ -3,6 +3,7 @@
 import configparser
 import os
 import pwd
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +34,7 @@ def check(path: str, cookie_file: str = "") -> int:
     for warning in (
         *warnings,
         *_ini_warnings(text, os.path.basename(path)),
+        *_elsewhere(settings),
         *_unloaded(path, settings, cookie_file),
     ):
         print(f"{path}: warning: {warning}", file=sys.stderr)
@@ -61,6 +63,18 @@ def _ini_warnings(text: str, source: str) -> Iterator[str]:
                 same = False
             if not same:
                 yield f"{section}.{key}: an INI reader gets {got[:60]!r} here; {want}"
+
+
+def _elsewhere(settings: Settings) -> Iterator[str]:
+    """Yield that each entry of nodes has the name of another host. Addresses as hosts are for
+    instances with full names, which nobody can know here."""
+    here = settings.node.host or socket.gethostname().partition(".")[0]
+    hosts = {pattern.host for tier in settings.distributed.nodes.tiers for pattern in tier}
+    if not any(host in ("", here) or host[0] in "[0123456789" for host in hosts):
+        yield (
+            f"distributed.nodes: no entry is for this machine, whose name is {here}: a node here"
+            " would be an observer; mend the entry, or set node.host"
+        )
 
 
 def _unloaded(config_file: str, settings: Settings, cookie_file: str) -> Iterator[str]:

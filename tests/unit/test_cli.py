@@ -154,6 +154,34 @@ def test_a_check_warns_of_files_where_the_service_sees_none(
     )
 
 
+@pytest.mark.parametrize(
+    ("nodes", "host", "warns"),
+    [
+        (["a@alpha", "b@beta"], "gamma", True),
+        (["a@Alpha", "b@beta"], "alpha", True),
+        (["a@alpha", "b@beta"], "beta", False),
+        (["a@alpha", "b"], "gamma", False),
+        (["a@10.0.0.1", "b@beta"], "gamma", False),
+        (["a@[fd00::1]", "b@beta"], "gamma", False),
+    ],
+)
+def test_a_check_warns_of_a_list_without_this_machine(
+    nodes: list[str], host: str, warns: bool, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / "node.toml"
+    for own, name in (("", f"{host}.example.org"), (host, "other")):
+        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        path.write_text(f'[distributed]\nnodes = {json.dumps(nodes)}\n[node]\nhost = "{own}"\n')
+        assert cli.main(["check", str(path)]) == 0
+        found = [line for line in capsys.readouterr().err.splitlines() if "nodes" in line]
+        said = (
+            f"no entry is for this machine, whose name is {host}: a node here would be an observer"
+        )
+        wish = "mend the entry, or set node.host"
+        assert found == [f"{path}: warning: distributed.nodes: {said}; {wish}"] * warns
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_a_check_by_root_warns_of_what_the_service_may_not_read(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
