@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("nodes", _nodes, "print the connected peers, one a line")
     add("applications", _applications, "print what runs on this node")
     connect = add("connect", _connect, "connect to a node; print true or false")
-    connect.add_argument("target", metavar="NODE[:PORT]", help="as b@10.0.0.2 or b@[fd00::2]:4042")
+    connect.add_argument("target", metavar="NODE[:PORT]", help="as b@beta or b@[fd00::2]:4042")
     status = add("status", _status, "print the cluster as this node sees it")
     status.add_argument("--json", action="store_true", help="as one JSON object")
     add("takeover", _takeover, "run the application here now, until a better node starts anew")
