@@ -235,7 +235,8 @@ def zsh_arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in options(parser):
         alone = "(- *)" if action.dest in ("help", "version") else ""
         for flag in action.option_strings:
-            shown = f"{alone}{flag}[{zsh_text(action.help or '')}]"
+            either = "=" * bool(value(action) and flag.startswith("--"))  # in two words or in one
+            shown = f"{alone}{flag}{either}[{zsh_text(action.help or '')}]"
             if value(action):
                 shown += f":{value(action)}:{VALUES.get(value(action), ('', ' '))[1]}"
             yield f"'{shown}'"

@@ -165,12 +165,13 @@ def test_zsh_offers_what_the_parser_knows(made: Path) -> None:
     )
     daemon, _, rest = script.partition("return\nfi")
     client, _, cases = rest.partition("case $line[1] in")
-    offered = r"'(?:\(- \*\))?(--?[a-z-]+)\["
+    offered = r"'(?:\(- \*\))?(--?[a-z-]+)=?\["
     assert set(re.findall(offered, daemon)) == flags(PARSERS["chuckyd"])
     assert set(re.findall(offered, client)) == flags(PARSERS["chucky"])
     for name, command in commands(PARSERS["chucky"]).items():
         (case,) = re.findall(rf"^ *{name}\) (.*) ;;$", cases, re.MULTILINE)
         assert set(re.findall(offered, case)) == flags(command)
+    assert "'--node=[" in client and "'--config=[" in daemon  # --node=a as well as --node a
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh: apt-get install zsh")
