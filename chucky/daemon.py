@@ -68,6 +68,7 @@ class Daemon:
         self._requests = Requests(self._step)
         self._book = facts.FactBook(("",), random.Random())
         self._interfaces: dict[int, frozenset[str] | None] = {}  # addresses by index; None: unknown
+        self._nowhere: frozenset[str] = frozenset()  # what was said of `listen`
         self._links = Links(name, self._incarnation, key, self, settings.tick_time_ms)
         self._discovery = Discovery(settings.discovery, self._on_beacon)
         self._watch = InterfaceWatch(settings.discovery.interfaces, self._on_interfaces)
@@ -270,6 +271,10 @@ class Daemon:
         # An address that became usable counts too: nothing could be heard over it before.
         came_up = any(daemon_addresses.gained(known, i) for i in interfaces)
         self._discovery.set_interfaces(self._interfaces)
+        nowhere = daemon_addresses.listens_nowhere(self._settings)
+        for sentence in nowhere - self._nowhere:
+            _log.warning("%s", sentence)
+        self._nowhere = nowhere
         addresses = daemon_addresses.of_links(self._settings.node, interfaces)
         self._step(ev.AddressesChanged(addresses, came_up))
 

@@ -1,6 +1,8 @@
 """Addresses as people write them and as interfaces come to have them."""
 
+import errno
 import re
+import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -8,7 +10,7 @@ from chucky import config
 from chucky.config_checks import takes
 from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
-from chucky.settings import Discovery, Node
+from chucky.settings import Discovery, Node, Settings
 
 
 @lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
@@ -45,6 +47,31 @@ def of_links(node: Node, interfaces: Iterable[Interface]) -> tuple[Address, ...]
         for host in interface.addresses
         if takes(node.listen, host)
     )
+
+
+def listens_nowhere(settings: Settings) -> frozenset[str]:
+    """Return a sentence for each `listen` that is no address of this machine now."""
+    costs = (
+        ("node", settings.node.listen, "no other node is linked"),
+        ("facts", settings.facts.listen, "no client is let in"),
+    )
+    return frozenset(
+        f"no interface has [{section}] listen = {listen}: {cost} until one has it"
+        for section, listen, cost in costs
+        if listen and not _is_here(listen)
+    )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a socket can be bound to this address."""
+    flags = socket.AI_NUMERICHOST
+    try:
+        family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM, flags=flags)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(address)
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def gained(known: dict[int, frozenset[str] | None], interface: Interface) -> bool:

@@ -229,6 +229,27 @@ def test_where_no_node_is_dialled(text: str) -> None:
         daemon_addresses.of_node(text, "own", 5000)
 
 
+def test_a_node_says_once_that_the_address_it_listens_on_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = "192.0.2.1"  # of a network for documentation (RFC 5737): nobody has it
+
+    async def check(daemon: Daemon) -> None:
+        here = daemon._settings
+        for listen in ("", "0.0.0.0", "::1", "fe80::1%nowhere", lost, lost, "127.0.0.1", lost):
+            node, facts = replace(here.node, listen=listen), replace(here.facts, listen=lost)
+            daemon._settings = replace(here, node=node, facts=facts)
+            daemon._on_interfaces(())
+        daemon._settings = here
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+    said = [r.getMessage() for r in caplog.records if "listen" in r.getMessage()]
+    links = f"no interface has [node] listen = {lost}: no other node is linked until one has it"
+    clients = f"no interface has [facts] listen = {lost}: no client is let in until one has it"
+    assert said == [clients, links, links]
+
+
 @pytest.mark.parametrize("host", ["[::1]", "127.0.0.1"])
 def test_connect_to_an_address_of_the_other_family_says_what_listen_does(
     host: str, tmp_path: Path
