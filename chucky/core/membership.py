@@ -14,14 +14,13 @@ from chucky.core.contacts import Contacts
 from chucky.core.events import Ended
 from chucky.core.hellos import Hellos
 from chucky.core.link import Gone, Link
+from chucky.core.refusals import Refusals
 from chucky.core.startup import Look
 from chucky.core.view import DownView, PeerView, held
 from chucky.messages import Beacon, Heard, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 
-REFUSALS = 16  # names of refused nodes to keep: enough for a person to see the pattern
-REFUSAL_MS = 90_000  # a refused node is dialled again within the back-off limit of 60 s
 DYING_MS = 100  # the kernel closes a killed process's sockets one by one, within a few ms
 ANSWERS_PER_S = 20  # beacons answered a second: each node of a rack that powers up, in time
 UPTIME_SLACK_MS = 1000  # two uptimes told over a link differ by its delay
@@ -42,19 +41,19 @@ class Membership:
     proven_dead: Callable[[NodeName, int], None]  # a peer that was linked, and its incarnation
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
-    refused: dict[NodeName, tuple[Address | None, int]] = field(default_factory=dict)
     tick: int = 0
     contacts: Contacts = field(init=False)
     hellos: Hellos = field(init=False)
+    refusals: Refusals = field(init=False)
     _newcomers: dict[int, Link] = field(default_factory=dict)
     _namesakes: dict[int, Link] = field(default_factory=dict)
-    _unnamed_refusal_ms: int | None = None
     _answers: tuple[int, int] = (0, 0)  # the second, and how many beacons were answered in it
 
     def __post_init__(self) -> None:
         listed = self.settings.distributed.nodes.size
         self.contacts = Contacts(self.me, self.incarnation, listed)
         self.hellos = Hellos(self.started_ms, self.emit)
+        self.refusals = Refusals(self.emit)
 
     def listed(self, name: NodeName) -> bool:
         """Return whether the priority list has this node."""
@@ -149,7 +148,7 @@ class Membership:
         known = link.name in self.links
         self.links[link.name] = link
         self.gone.pop(link.name, None)
-        self.refused.pop(link.name, None)
+        self.refusals.names.pop(link.name, None)
         for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
             self.look.handshake_ended(dial)
         at = link.address if link.dialled else None
@@ -175,7 +174,8 @@ class Membership:
         """A dial, a handshake or a link ended by itself."""
         self.look.handshake_ended(id)
         if why is Ended.COOKIE:
-            self._report_cookie(id, name, at, now_ms)
+            taken = name == self.me or name in self.links
+            self.refusals.met(id > 0, name, taken, at, now_ms)
         if name == self.me and why is Ended.PROTOCOL:
             self.contacts.itself(id, now_ms)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
@@ -195,29 +195,6 @@ class Membership:
         link = self.by_id(id)
         if link is not None:
             self._end(link, True, now_ms)
-
-    def _report_cookie(
-        self, id: int, name: NodeName | None, at: Address | None, now_ms: int
-    ) -> None:
-        # Nothing that a stranger claims may fill the log: each name is said once, the first few
-        # names, and those that claim none, ours or that of a peer once in a while.
-        if name is None or name == self.me or name in self.links:
-            last_ms = self._unnamed_refusal_ms
-            if last_ms is not None and now_ms - last_ms < REFUSAL_MS:
-                return
-            self._unnamed_refusal_ms = now_ms
-        else:
-            said = name in self.refused
-            if said or len(self.refused) < REFUSALS:
-                self.refused[name] = (at, now_ms)
-            if said or name not in self.refused:
-                return
-        who = str(name or at or "a node of unknown name")
-        if id > 0:
-            sentence = f"** Our connection attempt was disallowed by node {who} at {at} **"
-        else:
-            sentence = f"** Connection attempt from disallowed node {who} **"
-        self.emit(Report(Level.WARNING, sentence, "cookie", name))
 
     def _end(self, link: Link, heard: bool, now_ms: int) -> None:
         """Forget a link in use; whoever waits for its name comes in."""
@@ -367,8 +344,7 @@ class Membership:
             self.gone.pop(name, None)
         if self.contacts.is_due(now_ms):
             self._dial(now_ms)
-        for name in [n for n, (_, t) in self.refused.items() if now_ms - t >= REFUSAL_MS]:
-            del self.refused[name]
+        self.refusals.forget(now_ms)
         everyone = (self.links.values(), self._newcomers.values())
         return self.hellos.settle(*everyone, self.settings, read_ms is None, now_ms)
 

@@ -106,7 +106,7 @@ def sentence(
         lacks = lacks_majority(settings, members)
         word, placed = _phase(own, sync, owner), _placed(members, own, owner)
         said = _sentence(word, settings, own, sync, owner, epoch, placed, lacks, now_ms)
-    if members.refused:
+    if members.refusals.names:
         said = f"the cookie here is not that of {_refused(members)}; {said}"
     return said
 
@@ -115,11 +115,11 @@ def _refused(members: Membership) -> str:
     """Return whom the cookie keeps out. A stranger invents as many and as long names as it likes,
     and what follows must still be seen: systemd cuts a status at 1024 bytes."""
     shown = []
-    for name, (at, _) in list(members.refused.items())[:REFUSED_SHOWN]:
+    for name, (at, _) in list(members.refusals.names.items())[:REFUSED_SHOWN]:
         text = str(name)
         text = text if len(text) <= REFUSED_LETTERS else f"{text[:REFUSED_LETTERS]}..."
         shown.append(f"{text} ({at.host})" if at else text)
-    more = len(members.refused) - len(shown)
+    more = len(members.refusals.names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 

@@ -7,7 +7,8 @@ import pytest
 from chucky.core import actions as ac
 from chucky.core.events import Ended
 from chucky.core.link import Link
-from chucky.core.membership import ANSWERS_PER_S, DYING_MS, REFUSAL_MS, REFUSALS, Membership
+from chucky.core.membership import ANSWERS_PER_S, DYING_MS, Membership
+from chucky.core.refusals import REFUSAL_MS, REFUSALS
 from chucky.core.startup import Look
 from chucky.messages import Beacon, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
@@ -289,7 +290,7 @@ def test_refused_names_are_few_and_said_once() -> None:
             who = NodeName(f"n{number % REFUSALS}", "h")
             b.members.link_down(-number - 1, Ended.COOKIE, who, at(A), 0)
     b.members.link_down(-500, Ended.COOKIE, NodeName("other", "h"), at(A), 0)
-    assert len(b.members.refused) == REFUSALS
+    assert len(b.members.refusals.names) == REFUSALS
     said = [x for x in b.out if isinstance(x, ac.Report)]
     assert len(said) == REFUSALS
     assert said[0].sentence == "** Connection attempt from disallowed node n0@h **"
@@ -384,7 +385,7 @@ def test_a_stranger_that_claims_the_name_of_a_peer_does_not_make_it_a_refused_on
     b = End(B)
     b.up(-1, A)
     b.members.link_down(-2, Ended.COOKIE, A, at(name("x")), 0)
-    assert not b.members.refused
+    assert not b.members.refusals.names
     said = [x.sentence for x in b.out if isinstance(x, ac.Report)]
     assert said[1:] == ["** Connection attempt from disallowed node a@h **"]
 
@@ -407,7 +408,7 @@ def test_a_refused_node_that_claims_our_name_or_none_is_said_once_in_a_while(
     for now_ms in (0, 1, REFUSAL_MS - 1, REFUSAL_MS, REFUSAL_MS + 1):
         a.members.link_down(-1, Ended.COOKIE, claimed, at(B), now_ms)
     assert len([x for x in a.out if isinstance(x, ac.Report)]) == 2
-    assert not a.members.refused
+    assert not a.members.refusals.names
 
 
 def test_an_address_that_a_beacon_told_first_is_no_hint_once_its_node_says_it() -> None:
