@@ -27,6 +27,7 @@ class Link:
     told: frozenset[Member] = frozenset()  # the members that it has been told of
     probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
     leaving: bool = False
+    mute_ms: int | None = None  # since when its node, over however many links, has said no Status
 
     @property
     def dialled(self) -> bool:
@@ -59,4 +60,5 @@ class Gone:
     heard_ms: int
     ended_ms: int
     dead: bool = False  # its host refused a dial after its link had ended
+    mute_ms: int | None = None  # that of the link
     asked_by_ms: int | None = None  # until when the dial that asks whether it lives is waited for

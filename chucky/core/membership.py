@@ -55,6 +55,10 @@ class Membership:
         self.hellos = Hellos(self.started_ms, self.emit)
         self.refusals = Refusals(self.emit)
 
+    @property
+    def _tick_time_ms(self) -> int:
+        return self.settings.tick_time_ms
+
     def listed(self, name: NodeName) -> bool:
         """Return whether the priority list has this node."""
         return self.settings.distributed.nodes.tier(name) is not None
@@ -147,7 +151,11 @@ class Membership:
     def _take(self, link: Link, now_ms: int) -> None:
         known = link.name in self.links
         self.links[link.name] = link
-        self.gone.pop(link.name, None)
+        gone = self.gone.pop(link.name, None)
+        if link.status is None:  # one that has waited for its name may have spoken
+            link.mute_ms = now_ms
+            if gone and gone.mute_ms is not None and now_ms - gone.ended_ms < self._tick_time_ms:
+                link.mute_ms = gone.mute_ms
         self.refusals.names.pop(link.name, None)
         for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
             self.look.handshake_ended(dial)
@@ -200,9 +208,11 @@ class Membership:
         """Forget a link in use; whoever waits for its name comes in."""
         del self.links[link.name]
         gone = self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
+        gone.mute_ms = link.mute_ms
         self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
-        if heard and not link.leaving and self.contacts.addresses(link.name):
-            gone.asked_by_ms = now_ms + self.settings.tick_time_ms
+        asks = heard and not link.leaving and not self._is_mute(link, now_ms)
+        if asks and self.contacts.addresses(link.name):
+            gone.asked_by_ms = now_ms + self._tick_time_ms
         how = "left" if link.leaving else "ended its link" if heard else "is silent"
         self.emit(Report(Level.INFO, f"{link.name} {how}: it is down", "down", link.name))
         self.link_ended(link, heard)
@@ -268,7 +278,7 @@ class Membership:
             return None
         link.heard_ms = link.alive_ms = now_ms
         link.echo = status.tick
-        link.status = status
+        link.status, link.mute_ms = status, None
         news = status.news
         link.repeats, link.news = news == link.news, news
         old = self.links[link.name]
@@ -289,9 +299,15 @@ class Membership:
         statuses = [link.status for link in self.links.values() if link.status is not None]
         return any(s.synced and s.digest == self.settings.digest for s in statuses)
 
-    def views(self) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
+    def _is_mute(self, link: Link, now_ms: int) -> bool:
+        """Whether its node has had links for two tick times and said nothing: it holds up nobody,
+        however often its link is made anew."""
+        return link.mute_ms is not None and now_ms - link.mute_ms >= 2 * self._tick_time_ms
+
+    def views(self, now_ms: int) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
         """Return what a verdict needs of the peers that are up, and of those that were."""
-        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in self.links.values()])
+        links = [k for k in self.links.values() if not self._is_mute(k, now_ms)]
+        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in links])
         down = {
             name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
             for name, g in self.gone.items()
@@ -305,7 +321,7 @@ class Membership:
             age_ms = max(0, now_ms - link.heard_ms)
             # Rule 6 says "now": what was heard before this node slept, or waited to be read, is no
             # news.
-            if link.status is not None and what is not None and age_ms < self.settings.tick_time_ms:
+            if link.status is not None and what is not None and age_ms < self._tick_time_ms:
                 if link.status.echo >= link.since_tick:
                     yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
 
@@ -315,7 +331,7 @@ class Membership:
         for link in self._all():
             if link.spared_ms != link.heard_ms:
                 link.spared_ms = link.heard_ms
-                link.alive_ms = max(link.alive_ms, now_ms - self.settings.tick_time_ms // 2)
+                link.alive_ms = max(link.alive_ms, now_ms - self._tick_time_ms // 2)
 
     def slept(self) -> None:
         """It was not running for so long that what comes now may be old."""
@@ -323,7 +339,7 @@ class Membership:
             link.since_tick = self.tick + 1
 
     def _end_silent(self, read_ms: int, now_ms: int) -> None:
-        silent_ms = read_ms - self.settings.tick_time_ms
+        silent_ms = read_ms - self._tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for waiting in (self._newcomers, self._namesakes):
             for silent in [n for n in waiting.values() if n.alive_ms <= silent_ms]:
@@ -368,7 +384,7 @@ class Membership:
 
     def deadlines(self, now_ms: int) -> list[int]:
         """Return each time at which settle has something to do."""
-        tick_time_ms = self.settings.tick_time_ms
+        tick_time_ms = self._tick_time_ms
         times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
             if due_ms is not None:

@@ -350,9 +350,9 @@ class Node:
             self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms,
             self._placements.free_ms, self._look.goes_on, self._sync.synced, able,
             own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
-            self._speech.ready_sent_ms, tuple(own.records), *self._members.views(), own.asked_tick,
-            own.asked_by_ms, own.wants, own.on_standby, own.placed_tick, self._placements.binding,
-            own.lapsed,
+            self._speech.ready_sent_ms, tuple(own.records), *self._members.views(now_ms),
+            own.asked_tick, own.asked_by_ms, own.wants, own.on_standby, own.placed_tick,
+            self._placements.binding, own.lapsed,
         )  # fmt: skip
 
     # Speaking.

@@ -18,7 +18,7 @@ from tests.unit.cluster import name
 
 SETTINGS = Settings()
 TICK_TIME_MS = SETTINGS.tick_time_ms
-A, B = name("a"), name("b")
+A, B, C = name("a"), name("b"), name("c")
 
 
 def at(node: NodeName) -> Address:
@@ -422,3 +422,40 @@ def test_an_address_that_a_beacon_told_first_is_no_hint_once_its_node_says_it() 
         source = Address(f"10.66.0.{number}", 4041)
         a.members.contacts.hint(B, source, True, 2)
     assert a.members.contacts.addresses(B)[:2] == (other, known)
+
+
+def linked_anew(b: End, now_ms: int) -> None:
+    """A link of c that ends at once and is made anew, without a word on it."""
+    b.members.link_down(1, Ended.CLOSED, C, at(C), now_ms)
+    b.up(1, C, now_ms=now_ms)
+
+
+def test_a_node_that_never_speaks_holds_up_nobody_however_often_it_links() -> None:
+    b = End(B)
+    b.up(1, C)
+    for now_ms in range(0, 2 * TICK_TIME_MS, TICK_TIME_MS // 2):
+        linked_anew(b, now_ms)
+        assert [p.name for p in b.members.views(now_ms)[0]] == [C]
+    b.members.link_down(1, Ended.CLOSED, C, at(C), 2 * TICK_TIME_MS)
+    assert b.members.views(2 * TICK_TIME_MS)[1][C].asked_by_ms is None  # nor while it is dialled
+    b.up(1, C, now_ms=2 * TICK_TIME_MS)
+    assert b.members.views(2 * TICK_TIME_MS)[0] == ()
+    b.members.status(1, status(1), 2 * TICK_TIME_MS)
+    assert [p.name for p in b.members.views(2 * TICK_TIME_MS)[0]] == [C]
+
+
+def test_a_node_that_was_away_for_a_tick_time_is_waited_for_anew() -> None:
+    b = End(B)
+    b.up(1, C)
+    linked_anew(b, TICK_TIME_MS)
+    b.members.link_down(1, Ended.CLOSED, C, at(C), TICK_TIME_MS)
+    b.up(1, C, now_ms=2 * TICK_TIME_MS)
+    assert [p.name for p in b.members.views(3 * TICK_TIME_MS)[0]] == [C]
+
+
+def test_a_node_that_has_spoken_is_asked_whether_it_lives() -> None:
+    b = End(B)
+    b.up(1, C)
+    b.members.status(1, status(1), 5)
+    b.members.link_down(1, Ended.CLOSED, C, at(C), 3 * TICK_TIME_MS)
+    assert b.members.views(3 * TICK_TIME_MS)[1][C].asked_by_ms == 4 * TICK_TIME_MS
