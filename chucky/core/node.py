@@ -352,7 +352,7 @@ class Node:
             own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
             self._speech.ready_sent_ms, tuple(own.records), *self._members.views(now_ms),
             own.asked_tick, own.asked_by_ms, own.wants, own.on_standby, own.placed_tick,
-            self._placements.binding, own.lapsed,
+            self._placements.binding, own.lapsed, own.aside_ms, own.declined,
         )  # fmt: skip
 
     # Speaking.

@@ -35,6 +35,7 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )  # fmt: skip
+from chucky.core.view import Declined
 from chucky.messages import Epoch, Naming
 from chucky.names import NodeName
 
@@ -82,6 +83,9 @@ class Ownership:
         self.stop_by_ms: int | None = None
         self.lease = lease
         self.lapsed: Epoch | None = None
+        self.aside_ms: int | None = None  # since when it stands aside
+        self.declined: Declined | None = None
+        self._declines = 0  # in a row
         self.wants = False  # a takeover to this node is asked for
         self.on_standby = False
         self.placed_tick = self.placed_ms = 0  # since when it is placed here; 0: it is not
@@ -128,6 +132,10 @@ class Ownership:
         if not isinstance(verdict, GetReady):
             self.ready = self._readying = None
         self.hold = verdict if isinstance(verdict, Hold) else Hold()
+        if self.hold.aside:
+            self.aside_ms = now_ms if self.aside_ms is None else self.aside_ms
+        elif not isinstance(verdict, (Claim, Start)):
+            self.aside_ms = None
         state, claimed = self.state, self.lease.claim if self.lease else 0
         if self.lease and not isinstance(verdict, (Claim, Start, Succeed, Resume)):
             if state in (State.STANDBY, State.YIELDING):
@@ -245,6 +253,7 @@ class Ownership:
         elif isinstance(verdict, Succeed):
             self._moved = f"{self.me} is taking over {verdict.old}"
         if self.naming is not None:
+            self._was_declined(self.naming, now_ms)
             self.records.released(self.naming.epoch, self.incarnation)
             self.naming = None
         self.starting = self._new_epoch()
@@ -254,6 +263,15 @@ class Ownership:
             self.asked_tick, self.asked_by_ms = tick, now_ms + 2 * self._tick_time_ms
         else:
             self._run(verdict, tick, now_ms)
+
+    def _was_declined(self, naming: Naming, now_ms: int) -> None:
+        """What keeps a successor from starting may last: at first it may be named at once, then
+        after a while only."""
+        if self.declined is None or now_ms - self.declined.until_ms >= PROVEN_MS:
+            self._declines = 0
+        wait_ms = BACKOFF_MS << min(self._declines - 1, 3) if self._declines else 0
+        self._declines += 1
+        self.declined = Declined(naming.successor, naming.incarnation, now_ms + wait_ms)
 
     def _run(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert self.starting is not None

@@ -39,7 +39,7 @@ class Speech:
         self._news: object = None  # of what was said last
         self._ends: object = None  # of the ownerships in it
         self._greeted: set[int] = set()  # links that have had a Status
-        self._grew_ms = now_ms  # when a link last came up
+        self._grew_ms = now_ms  # when a link last came up, a tick time after the one before
 
     @property
     def _early_ms(self) -> int:
@@ -58,7 +58,9 @@ class Speech:
         own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
         if own.running is not None:
             own.records.runs_here(own.running, own.incarnation, tick, now_ms)
-        if not self._greeted.issuperset([k.id for k in links]):
+        # A node that comes and goes does not make this one able for ever.
+        new = not self._greeted.issuperset([k.id for k in links])
+        if new and now_ms - self._grew_ms >= self._members.settings.tick_time_ms:
             self._grew_ms = now_ms
         status = self._status(tick, now_ms)
         self._rests = rests(status)

@@ -30,6 +30,8 @@ from chucky.core.view import PeerView, View, held
 from chucky.messages import Backing, End, Epoch, Holds, Naming
 from chucky.names import NodeName
 
+ASIDE_TICK_TIMES = 4  # longer than a start takes: two of them while the peers are asked
+
 
 def decide(view: View) -> Verdict:
     """Return what follows from the view. Hold means: wait for an event, or for `until_ms`."""
@@ -69,6 +71,10 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         if all(p.status is not None for p in view.peers):
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
+    again_ms = None  # when who was named, and did not start, may be named again
+    if view.declined is not None and view.now_ms < view.declined.until_ms:
+        *who, again_ms = view.declined
+        ready = [p for p in ready if [p.name, p.incarnation] != who]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
             return Release()
@@ -80,7 +86,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Name(best.name, best.incarnation, best.status.tick)
     why = _lacks_successor(view) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
-    waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None))
+    waits = (view.stop_by_ms, ends_ms, again_ms, max(unheard_ms, default=None))
     return Hold(why, min([t for t in waits if t is not None], default=None))
 
 
@@ -260,7 +266,12 @@ def _vacant(view: View) -> Verdict:
         if back or not before_me(view, peer):
             continue
         if peer.able:
-            return Hold(f"standing aside for {peer.name}")
+            # It may itself stand aside, for this node, where their orders differ (8).
+            since_ms = view.now_ms if view.aside_ms is None else view.aside_ms
+            until_ms = since_ms + ASIDE_TICK_TIMES * view.tick_time_ms
+            if view.now_ms < until_ms:
+                return Hold(f"standing aside for {peer.name}", until_ms, aside=True)
+            continue
         s = peer.status
         # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
         waits = s and not s.synced and s.listed and not (s.stopping or s.on_standby)

@@ -13,6 +13,7 @@ class Hold:
     why: str = ""
     until_ms: int | None = None
     vacancy: bool = False  # the owner is lost, and its timeout runs
+    aside: bool = False  # for a node that could start
 
 
 @dataclass(frozen=True, slots=True)

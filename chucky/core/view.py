@@ -49,6 +49,14 @@ class LeaseView(NamedTuple):
     free_from_ms: int = 0  # when it can first be given
 
 
+class Declined(NamedTuple):
+    """A named successor that did not start, and until when this node names it no more."""
+
+    node: NodeName
+    incarnation: int
+    until_ms: int
+
+
 # Not frozen, although nobody changes one: that would take eight times as long to make, and one is
 # made at every step.
 @dataclass(slots=True)
@@ -85,6 +93,8 @@ class View:
     placed_tick: int = 0  # of ours, that first told that the application is placed here; 0: not so
     binding: frozenset[NodeName] = frozenset()  # owners placed while this node was up
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
+    aside_ms: int | None = None  # since when this node stands aside for one that could start
+    declined: Declined | None = None  # who was named last, and did not take it
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up

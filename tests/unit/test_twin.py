@@ -33,7 +33,7 @@ HOLD: set[Essence] = {("Hold", False)}
 
 def essence(verdict: Verdict) -> Essence:
     """Return what of a verdict the twin judges: not its words, nor when to ask again."""
-    told = {"why", "until_ms", "lacks"}
+    told = {"why", "until_ms", "aside", "lacks"}
     fields = [f.name for f in dataclasses.fields(verdict) if f.name not in told]
     return (type(verdict).__name__, *(getattr(verdict, name) for name in fields))
 
@@ -196,6 +196,9 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
             return HOLD
         able = {n for n in able if said(v)[n].wants or takes_over(v, n)}
     ready = [n for n in able if said(v)[n].ready == mine]
+    if v.declined is not None and v.now_ms < v.declined.until_ms:
+        declined = v.declined.node, v.declined.incarnation
+        ready = [n for n in ready if (n, up(v)[n].incarnation) != declined]
     if not ready:
         return HOLD
     # 0008: whom an administrator asked for comes first.
@@ -415,7 +418,9 @@ def after_loss(v: View, lost: Record) -> set[Essence]:
 
 def may_start(v: View, lost: NodeName | None, waits: bool) -> set[Essence]:
     """2: the best able node starts; at a cold start it waits for a better one that still syncs."""
-    if any(order(v, n) < order(v, v.me) for n in able_peers(v)):
+    better = any(order(v, n) < order(v, v.me) for n in able_peers(v))
+    # 8: it waits for none that does not start: that one may wait for this node.
+    if better and (v.aside_ms is None or v.now_ms - v.aside_ms < 4 * v.tick_time_ms):
         return HOLD
     for n, s in said(v).items():
         syncs = listed(v, n) and s.listed and not s.synced and not s.stopping

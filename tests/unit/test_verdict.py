@@ -22,7 +22,7 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )
-from chucky.core.view import DownView, LeaseView, PeerView, View
+from chucky.core.view import Declined, DownView, LeaseView, PeerView, View
 from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
@@ -133,6 +133,26 @@ OWNER = {
     "8: lists differ": ({"peers": (peer(A, ready=E3), peer(C, digest=OTHER))}, Hold()),
     "8: an observer's list differs": (
         {"peers": (peer(A, ready=E3), peer(Z, digest=OTHER, listed=False))},
+        Name(A, 10, 50),
+    ),
+    "5: a better tier is ready that declined just now": (
+        {
+            "peers": (peer(A, ready=E3), peer(D, ready=E3)),
+            "declined": Declined(A, 10, NOW_MS + 9),
+            "stop_by_ms": STOP_MS,
+        },
+        Name(D, 40, 50),
+    ),
+    "5: nobody is ready but who declined just now": (
+        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 10, NOW_MS + 9)},
+        Hold("", NOW_MS + 9),
+    ),
+    "5: a former start of it declined": (
+        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 9, NOW_MS + 9)},
+        Name(A, 10, 50),
+    ),
+    "5: it declined a while ago": (
+        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 10, NOW_MS)},
         Name(A, 10, 50),
     ),
     "5: stopping, alone": ({"stop_by_ms": STOP_MS}, Release()),
@@ -541,13 +561,26 @@ def test_standby_beside_a_holder(row: str) -> None:
 LOST = Hold("a@h is lost", NOW_MS + TIMEOUT_MS, vacancy=True)
 KNOWN = (Sign(E1, 10, 9, End.NAMED, 0, C, 30),)
 
+
+def aside(node: object, until_ms: int = NOW_MS + 4 * TICK_TIME_MS) -> Hold:
+    return Hold(f"standing aside for {node}", until_ms, aside=True)
+
+
 VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     "2: alone, cold": ({}, Start()),
     "2: unable": ({"able": False}, Hold()),
-    "2: a better one is able": ({"peers": (peer(A),)}, Hold("standing aside for a@h")),
+    "2: a better one is able": ({"peers": (peer(A),)}, aside(A)),
     "2: one that ranks before by its name": (
         {"me": C, "incarnation": 30, "peers": (peer(B),)},
-        Hold("standing aside for b@h"),
+        aside(B),
+    ),
+    "2: a better one is able, and has not started for long": (
+        {"peers": (peer(A),), "aside_ms": NOW_MS - 3999},
+        aside(A, NOW_MS + 1),
+    ),
+    "2: a better one is able, and does not start": (
+        {"peers": (peer(A),), "aside_ms": NOW_MS - 4000},
+        Start(),
     ),
     "2: a worse one is able": ({"peers": (peer(D),)}, Start()),
     "2: a better one that cannot": ({"peers": (peer(A, able=False),)}, Start()),
@@ -562,7 +595,7 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     ),
     "2: it wants, and a better one is able": (
         {"wants": True, "peers": (peer(A),)},
-        Hold("standing aside for a@h"),
+        aside(A),
     ),
     "L2: the lost owner is back, and on standby": (
         {"on_standby": True, "records": (lost(B, 100, incarnation=19),)},
@@ -681,7 +714,7 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     ),
     "8: lists differ, one up longer in both": (
         {"me": D, "incarnation": 40, "peers": (peer(C, digest=OTHER),)},
-        Hold("standing aside for c@h"),
+        aside(C),
     ),
     "8: lists differ, a better rank is up for less": (
         {"peers": (PeerView(A, 99, status(digest=OTHER)),)},
