@@ -215,6 +215,8 @@ MUTANTS = (
         "and not link.leaving and not self._is_mute(link, now_ms)", "and not link.leaving"),
     one("L8", "each link is a new chance to say nothing", "membership",
         "link.mute_ms = gone.mute_ms", "pass"),
+    one("11", "a node that told many addresses and moved is dialled nowhere else", "contact",
+        "self.addresses[1:] if first else self.addresses[1:-1]", "self.addresses[1:]"),
     one("4", "a refused dial proves nothing", "membership", "gone.dead = True", "pass"),
     one("4", "a refusal elsewhere is a proof", "membership",
         "if why is Ended.REFUSED and contact.dial_address in contact.addresses[:1]:",

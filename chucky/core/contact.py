@@ -100,5 +100,8 @@ class Contact:
                     return
         self.addresses.insert(0 if first else len(self.addresses), address)
         if len(self.addresses) > MAX_ADDRESSES:
-            hints = [a for a in self.addresses[1:] if a not in self.trusted]  # the oldest first
-            self.addresses.remove(hints[0] if hints else self.addresses[-1 if first else 1])
+            # The newest hint has a place, however many addresses the node told: it may have moved.
+            old = self.addresses[1:] if first else self.addresses[1:-1]
+            hints = [a for a in old if a not in self.trusted]  # the oldest first
+            self.addresses.remove(hints[0] if hints else old[-1 if first else 0])
+            self.trusted.intersection_update(self.addresses)

@@ -55,6 +55,15 @@ def test_beacons_of_one_name_cost_few_addresses_and_never_the_best() -> None:
     assert len(known.addresses(A)) == MAX_ADDRESSES and known.addresses(A)[0] == AT
 
 
+def test_a_node_that_told_many_addresses_and_moved_is_dialled_where_its_beacons_come_from() -> None:
+    known = contacts()
+    for number in range(MAX_ADDRESSES):
+        known.told(A, at(number), True, 0)
+    for number in (100, 101):  # it moves twice
+        known.hint(A, at(number), True, 0)
+        assert known.addresses(A) == (AT, *map(at, range(2, MAX_ADDRESSES)), at(number))
+
+
 def test_beacons_cannot_speed_up_the_dials_of_one_name() -> None:
     known = contacts()
     known.hint(A, AT, True, 0)
