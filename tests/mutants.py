@@ -217,6 +217,8 @@ MUTANTS = (
         "link.mute_ms = gone.mute_ms", "pass"),
     one("11", "a node that told many addresses and moved is dialled nowhere else", "contact",
         "self.addresses[1:] if first else self.addresses[1:-1]", "self.addresses[1:]"),
+    one("10", "the first of a name is asked with the next tick only", "speech",
+        "or k.name in probed]", "]"),
     one("4", "a refused dial proves nothing", "membership", "gone.dead = True", "pass"),
     one("4", "a refusal elsewhere is a proof", "membership",
         "if why is Ended.REFUSED and contact.dial_address in contact.addresses[:1]:",

@@ -137,6 +137,10 @@ class Membership:
                 self._drop_newcomer(other)
         self._newcomers[new.id] = new
 
+    def probed(self, tick: int) -> list[NodeName]:
+        """Return the names whose first node must answer this very tick of ours, or lose them."""
+        return [n.name for n in self._newcomers.values() if n.probe_tick == tick]
+
     def _keeps(self, old: Link, new: Link) -> bool:
         """Whether of two links with the same incarnation the old one is kept.
 

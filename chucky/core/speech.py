@@ -67,7 +67,8 @@ class Speech:
         due = now_ms >= self.tick_by_ms - self._early_ms
         said = status.news
         news = due or said != self._news
-        to = [k for k in links if news or k.id not in self._greeted]
+        probed = self._members.probed(tick)  # at once: a dead one's host resets its link then
+        to = [k for k in links if news or k.id not in self._greeted or k.name in probed]
         if not news and not to:
             return
         if due:

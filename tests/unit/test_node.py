@@ -1000,6 +1000,28 @@ def test_a_silent_successor_is_waited_for_while_a_peer_has_not_been_asked() -> N
     cluster.run_until(lambda: cluster.serving == "b", TICK_TIME_MS)
 
 
+@pytest.mark.parametrize("since_a_tick_ms", range(250, 5000, 1000))
+def test_who_is_back_behind_a_cut_is_taken_soon_however_long_a_tick_is(
+    since_a_tick_ms: int,
+) -> None:
+    """The link to its former start stands yet, and only a word to that makes its host reset it."""
+    cluster = Cluster(Settings(node=NodeSettings(tick_ms=5000)), "ab")
+    cluster.start("a", "b")
+    cluster.run(2000)
+    for short in "ba":  # else a has news to tell at the heal
+        cluster.give(short, ev.TakeoverRequested(1))
+        cluster.run(2000)
+    cluster.run(1000 + since_a_tick_ms)
+    cluster.cut("a", "b")
+    cluster.power_off("b")
+    cluster.run(100)
+    cluster.start("b")
+    cluster.run(400)
+    assert cluster.serving == "ab"
+    cluster.heal()
+    assert cluster.run_until(lambda: len(cluster.serving) == 1) <= 1000
+
+
 def test_a_newcomer_and_the_link_it_waits_for_fall_silent_together() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")
