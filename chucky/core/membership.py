@@ -191,8 +191,10 @@ class Membership:
         if name == self.me and why is Ended.PROTOCOL:
             self.contacts.itself(id, now_ms)  # the handshake found itself at the other end
         contact = self.contacts.ended(id, why, now_ms)
-        gone = self.gone.get(contact.name) if contact is not None and contact.name else None
-        if contact and contact.name and gone and contact.began_ms >= gone.ended_ms:
+        # Where an administrator sent a dial, another node may live by now: that proves nothing.
+        known = contact is not None and not contact.configured and contact.name
+        gone = self.gone.get(known) if known else None
+        if contact and known and gone and contact.began_ms >= gone.ended_ms:
             if why is Ended.CLOSED and now_ms - gone.ended_ms < DYING_MS:
                 # It was let in by a process whose end is not complete: ask the same again.
                 contact.next_ms, contact.turn = now_ms, 0
@@ -201,7 +203,7 @@ class Membership:
             # Rule 4: refused where its link was, and only after that link itself ended.
             if why is Ended.REFUSED and contact.dial_address in contact.addresses[:1]:
                 gone.dead = True
-                self.proven_dead(contact.name, gone.incarnation)
+                self.proven_dead(known, gone.incarnation)
         self._namesakes.pop(id, None)
         self._newcomers.pop(id, None)
         link = self.by_id(id)

@@ -459,3 +459,20 @@ def test_a_node_that_has_spoken_is_asked_whether_it_lives() -> None:
     b.members.status(1, status(1), 5)
     b.members.link_down(1, Ended.CLOSED, C, at(C), 3 * TICK_TIME_MS)
     assert b.members.views(3 * TICK_TIME_MS)[1][C].asked_by_ms == 4 * TICK_TIME_MS
+
+
+def test_a_refusal_where_an_administrator_sent_a_dial_proves_nobody_dead() -> None:
+    """a lived there once, on another port than now."""
+    b, alpha = End(B), Address("alpha", 4041)
+    b.members.contacts.configure((alpha,), 0)
+    b.wake(0)
+    b.up(1, A)
+    b.members.status(1, status(1), 5)
+    b.members.link_down(1, Ended.CLOSED, A, at(A), 10)
+    b.wake(10)
+    dials = {d.address: d.link for d in b.out if isinstance(d, ac.Dial) and d.link > 1}
+    assert set(dials) == {alpha, at(A)}
+    b.members.link_down(dials[alpha], Ended.REFUSED, None, alpha, 11)
+    assert not b.dead and b.members.gone[A].asked_by_ms is not None
+    b.members.link_down(dials[at(A)], Ended.REFUSED, None, at(A), 11)
+    assert b.dead == [(A, 10)] and b.members.gone[A].asked_by_ms is None
