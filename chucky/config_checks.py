@@ -85,6 +85,11 @@ def warnings(settings: Settings) -> Iterator[str]:
             f"facts.hold: {hold_ms} is below distributed.timeout, {timeout_ms}: requests are given"
             " up before a failover can answer them; 0 waits long enough"
         )
+    elif 0 < hold_ms < settings.tick_time_ms:
+        yield (
+            f"facts.hold: {hold_ms} is below the tick time, {settings.tick_time_ms} (4 x node.tick),"
+            " after which a silent owner is down: requests are given up before; 0 waits long enough"
+        )
     if timeout_ms == 0 and settings.distributed.quorum == "reachable":
         yield (
             'distributed.timeout: 0 with quorum "reachable": each short cut of the network makes'

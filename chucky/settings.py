@@ -65,7 +65,7 @@ class Facts:
     listen: str = ""
     port: int = 4040
     standby: str = "relay"  # or "closed"
-    hold_ms: int = 0  # 0: timeout + 5000
+    hold_ms: int = 0  # 0: see Settings.hold_ms
     max_connections: int = 10000
 
 
@@ -85,10 +85,12 @@ class Settings:
 
     @property
     def hold_ms(self) -> int:
-        """How long a request waits for an owner. With timeout inf as long as with its default:
-        no wait is without an end."""
+        """How long a request waits for an owner: longer than a failover takes, and that takes the
+        tick time where the owner falls silent. With timeout inf as long as with its default: no
+        wait is without an end."""
         timeout_ms = self.distributed.timeout_ms
-        return self.facts.hold_ms or (5000 if timeout_ms is None else timeout_ms) + 5000
+        failover_ms = 5000 if timeout_ms is None else timeout_ms
+        return self.facts.hold_ms or max(failover_ms + 5000, 2 * self.tick_time_ms)
 
     @cached_property
     def shared(self) -> tuple[tuple[str, str], ...]:

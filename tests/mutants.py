@@ -252,7 +252,7 @@ MUTANTS = (
         "contact.next_ms = max(contact.next_ms, now_ms + wait_ms)",
         "contact.next_ms = now_ms + wait_ms"),
     one("4", "a proof of death is not passed on", "membership",
-        "self.proven_dead(contact.name, gone.incarnation)", "pass"),
+        "self.proven_dead(known, gone.incarnation)", "pass"),
     one("4", "a proof outlives a later sign of life", "vacancy",
         "record.dead = False", "pass"),
     # 5: moves.
@@ -465,7 +465,8 @@ MUTANTS = (
     one("L5", "a new link is news to all", "speech",
         "for link in to:", "for link in links:"),
     one("L5", "who has a new link waits for the tick", "speech",
-        "[k for k in links if news or k.id not in self._greeted]", "list(links) if news else []"),
+        "[k for k in links if news or k.id not in self._greeted or k.name in probed]",
+        "list(links) if news else []"),
     one("0017", "silence is judged where words wait to be read", "events",
         "if self.busy:", "if False:"),
     one("0017", "silence is judged as of now where only what came before was read", "events",

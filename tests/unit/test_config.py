@@ -470,6 +470,7 @@ BELOW_TIMEOUT = (
 AT_ONCE = (
     'distributed.timeout: 0 with quorum "reachable": each short cut of the network makes two owners'
 )
+BELOW_SILENCE = "facts.hold: 4999 is below the tick time, 5000"
 BELOW_TICK_TIME = "distributed.timeout: {} is below the tick time, {}"
 
 
@@ -484,6 +485,8 @@ BELOW_TICK_TIME = "distributed.timeout: {} is below the tick time, {}"
         ("1000", 0, 251, [BELOW_TICK_TIME.format(1000, 1004)]),
         ("0", 0, 250, [AT_ONCE, BELOW_TICK_TIME.format(0, 1000)]),
         ("inf", 1, 250, []),
+        ("4000", 4999, 1250, [BELOW_SILENCE, BELOW_TICK_TIME.format(4000, 5000)]),
+        ("4000", 5000, 1250, [BELOW_TICK_TIME.format(4000, 5000)]),
         ("900", 1, 250, [BELOW_TIMEOUT.format(1, 900), BELOW_TICK_TIME.format(900, 1000)]),
     ],
 )

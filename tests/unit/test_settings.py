@@ -23,6 +23,12 @@ def test_hold(hold_ms: int, timeout_ms: int | None, means_ms: int) -> None:
     assert settings.hold_ms == means_ms
 
 
+def test_a_request_is_held_for_longer_than_silence_takes() -> None:
+    assert Settings(node=Node(tick_ms=1250)).hold_ms == 10_000
+    assert Settings(node=Node(tick_ms=5000)).hold_ms == 40_000
+    assert Settings(node=Node(tick_ms=5000), facts=Facts(hold_ms=7)).hold_ms == 7
+
+
 def test_what_is_shared_as_people_read_it() -> None:
     assert Settings().shared == (
         ("application", "chucky"),
