@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import tomli
 
-from chucky import config, cookie, facts
+from chucky import config, cookie, facts, files
 from chucky.errors import ChuckyError, ConfigError
 from chucky.settings import Settings
 
-# Where files are hidden from the service: ProtectHome= and PrivateTmp= in systemd/chucky@.service.
-UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
+# Where files are hidden from the service: the last two by PrivateTmp= in systemd/chucky@.service.
+UNSEEN = (*files.CLOSED, "/tmp", "/var/tmp")
 
 SERVICE_USER = "chucky"  # User= there
 SERVICE_CONFIG = "/etc/chucky/node.toml"  # what it reads

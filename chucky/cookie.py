@@ -149,9 +149,9 @@ def _unopened(path: str, error: OSError) -> str:
         return f"no such file; {make_one}, or copy that of another machine"
     if not isinstance(error, PermissionError):
         return f"{error.strerror}; {_ANOTHER}"
-    way_out = f'"{_give_to_service(path)}"' if _is_service() else "run this with sudo"
-    if _is_service() and not os.access(os.path.dirname(path) or ".", os.X_OK, effective_ids=True):
-        way_out = files.way_in(path)
+    way_out = "run this with sudo"
+    if _is_service():
+        way_out = files.way_in(path, f'"{_give_to_service(path)}"')
     return f"{_user_name(os.geteuid())} may not read it; {way_out}"
 
 

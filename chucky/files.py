@@ -7,6 +7,9 @@ from pathlib import Path
 
 from chucky.errors import NotAFile
 
+# Closed to the service whatever their rights are: ProtectHome= in systemd/chucky@.service.
+CLOSED = ("/home", "/root", "/run/user")
+
 
 def read(path: str, most_bytes: int) -> bytes:
     """Return what a regular file begins with. Raises OSError; NotAFile for anything else."""
@@ -17,9 +20,14 @@ def read(path: str, most_bytes: int) -> bytes:
         return file.read(most_bytes)
 
 
-def way_in(path: str) -> str:
-    """Return the command that lets us read a file that we may not."""
-    for folder in reversed(Path(path).parents):
-        if not os.access(folder, os.X_OK, effective_ids=True):
-            return f'"sudo chmod a+x {shlex.quote(str(folder))}" lets everyone pass'
-    return f'"sudo chmod a+r {shlex.quote(path)}" lets everyone read it'
+def way_in(path: str, last: str = "") -> str:
+    """Return what lets us read a file that we may not: `last`, or that everyone may read it, where
+    each folder lets us pass."""
+    place = os.path.realpath(path) if os.path.isabs(path) else path  # of links, where they lead
+    for folder in reversed(Path(place).parents):
+        if os.access(folder, os.X_OK, effective_ids=True):
+            continue
+        if str(folder) in CLOSED:
+            return f"keep it elsewhere than below {folder}, as in /etc/chucky"
+        return f'"sudo chmod a+x {shlex.quote(str(folder))}" lets everyone pass'
+    return last or f'"sudo chmod a+r {shlex.quote(path)}" lets everyone read it'

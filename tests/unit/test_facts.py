@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chucky import files
 from chucky.errors import FactsError
 from chucky.facts import FACT_BYTES, FILE_BYTES, FactBook, load, parse
 
@@ -68,6 +69,21 @@ def test_load_says_where_and_the_way_out(tmp_path: Path) -> None:
         assert words in str(caught.value)
         assert "[facts] file" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_the_way_in_leads_through_links_and_opens_nothing_that_the_unit_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, closed = tmp_path / "link", tmp_path / "closed"
+    link.symlink_to(closed / "facts")
+    shut = (str(closed), "/root")
+    monkeypatch.setattr(os, "access", lambda folder, *_, **__: str(folder) not in shut)
+    assert files.way_in(str(link), "last") == f'"sudo chmod a+x {closed}" lets everyone pass'
+    link.unlink()
+    link.symlink_to("/root/facts")
+    for path in (str(link), "/root/facts"):
+        assert files.way_in(path) == "keep it elsewhere than below /root, as in /etc/chucky"
+    assert files.way_in(str(tmp_path), "last") == "last"
 
 
 def test_picks_are_uniform() -> None:
