@@ -22,7 +22,7 @@ from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.daemon_alarm import Alarm, clock_ms
-from chucky.daemon_log import log_report
+from chucky.daemon_log import keep_standard_descriptors, log_report
 from chucky.daemon_options import Options, parse_options
 from chucky.daemon_requests import Requests
 from chucky.errors import EXIT_TEMPORARY, ChuckyError, ConfigError
@@ -313,10 +313,7 @@ class Daemon:
         async with self._reloads:  # of two, the one that read last has the last word
             self._notifier.reloading()
             try:
-                read, warnings = config.load(self._options.config)
-                secret = cookie.read(self._options.cookie_file or read.node.cookie_file)
-                lines = facts.load(read.facts.file)
-                key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
+                read, warnings, key, lines = await daemon_reload.read_files(self._options)
                 node = dataclasses.replace(read.node, port=self._settings.node.port)
                 self._settings, kept = daemon_reload.merge(
                     self._settings, dataclasses.replace(read, node=node)
@@ -386,9 +383,7 @@ async def _run(options: Options) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run chuckyd and return its exit code (DESIGN 3.2)."""
     options = parse_options(arguments)
-    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a socket of ours would be stderr
-        pass
-    os.close(spare)
+    keep_standard_descriptors()
     logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler()])
     try:
         return asyncio.run(_run(options))

@@ -1,11 +1,19 @@
-"""The log of what the core reports, each sentence with the journal's fields (chuckyd(8))."""
+"""The log: where it can go, and what the core reports, with the journal's fields (chuckyd(8))."""
 
 import logging
+import os
 
 from chucky.core.actions import Exit, Report
 from chucky.core.snapshot import Snapshot
 
 _log = logging.getLogger("chucky")
+
+
+def keep_standard_descriptors() -> None:
+    """Open what of 0, 1 and 2 was closed at the start: else a socket of ours would be stderr."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
 
 
 def log_report(action: Report | Exit, snapshot: Snapshot, application: str) -> None:

@@ -1,8 +1,12 @@
-"""What a reload takes over of a config read anew, and what waits for a restart."""
+"""What a reload reads, what it takes over of that, and what waits for a restart."""
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 
+from chucky import config, cookie, facts
+from chucky.daemon_options import Options
+from chucky.errors import ChuckyError
 from chucky.settings import Settings
 
 RELOADABLE = frozenset(
@@ -18,6 +22,20 @@ RELOADABLE = frozenset(
 
 # What the votes of a majority depend on (docs/decisions/0006).
 ELECTORAL = ("distributed.nodes", "distributed.timeout", "distributed.quorum", "node.tick")
+
+
+async def read_files(
+    options: Options,
+) -> tuple[Settings, tuple[str, ...], bytes, tuple[str, ...]]:
+    """Return the config, its warnings, the key and the facts. Raises ChuckyError."""
+    settings, warnings = config.load(options.config)
+    secret = cookie.read(options.cookie_file or settings.node.cookie_file)
+    lines = facts.load(settings.facts.file)
+    try:
+        key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
+    except RuntimeError as error:  # no process is left, or no memory for its stack
+        raise ChuckyError(f"the cookie's key: {error}; try again") from None
+    return settings, warnings, key, lines
 
 
 def merge(running: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:

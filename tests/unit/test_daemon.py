@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from chucky.config import parse
 from chucky.core import events as ev
 from chucky.daemon import Daemon, new_incarnation
 from chucky.daemon_options import Options
-from chucky.errors import EXIT_CONFIG, EXIT_TEMPORARY, ConfigError, NodeNameError
+from chucky.errors import EXIT_CONFIG, EXIT_TEMPORARY, ChuckyError, ConfigError, NodeNameError
 from chucky.messages import Answer, Ask, Epoch, Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.net.interfaces import Interface
@@ -102,6 +103,25 @@ def test_of_two_reloads_the_one_that_read_last_wins(
         second_is_through.set()
         await first
         assert daemon._links.key == derive(b"a new cookie of this test")
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+
+
+def test_a_reload_without_a_thread_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+
+    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
+        raise RuntimeError("can't start new thread")
+
+    async def check(daemon: Daemon) -> None:
+        with monkeypatch.context() as full, ThreadPoolExecutor() as pool:
+            asyncio.get_running_loop().set_default_executor(pool)  # none of it waits for work
+            full.setattr(threading.Thread, "start", refused)
+            with pytest.raises(ChuckyError, match="^the cookie's key: can't start new thread; try"):
+                await daemon._reload()
         daemon._step(ev.ShutdownRequested())
 
     assert run(tmp_path, check) == 0
