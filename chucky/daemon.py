@@ -286,12 +286,12 @@ class Daemon:
 
     def _on_stop_signal(self) -> None:
         self._notifier.stopping()
-        # A node that shares the port takes the new requests; who is connected has an answer before
-        # this one leaves.
-        self._service.unbind()
         self._leave(clock_ms() + LANDING_MS)
 
     def _leave(self, by_ms: int) -> None:
+        # A node that shares the port takes the new requests; who is connected has an answer before
+        # this one leaves. Each time: it may have come to own meanwhile, and bound it anew.
+        self._service.unbind()
         if self._service.asking and clock_ms() < by_ms:
             asyncio.get_running_loop().call_later(LANDING_MS / 1000 / 20, self._leave, by_ms)
         else:

@@ -26,7 +26,7 @@ from chucky.errors import EXIT_CONFIG, EXIT_TEMPORARY, ChuckyError, ConfigError,
 from chucky.messages import Answer, Ask, Epoch, Status
 from chucky.names import Address, NodeName, NodePattern
 from chucky.net.interfaces import Interface
-from chucky.net.service import Relay
+from chucky.net.service import FactService, Relay
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
 from tests.unit.test_links import Node as Peer
@@ -327,6 +327,28 @@ def test_who_waits_for_a_relayed_answer_has_it_before_the_node_leaves(tmp_path: 
         assert await reader.read() == b"a fact of b\n"
         writer.close()
         await owner.links.stop()
+
+    assert run(tmp_path, check) == 0
+
+
+def test_who_comes_to_own_while_answers_land_leaves_the_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(daemon: Daemon) -> None:
+        asking, bound = iter((True, False)), []
+
+        def step(event: ev.Event) -> None:
+            bound.append(daemon._service.bound)
+            Daemon._step(daemon, event)
+
+        monkeypatch.setattr(FactService, "asking", property(lambda _: next(asking)))
+        monkeypatch.setattr(daemon, "_step", step)
+        daemon._on_stop_signal()
+        daemon._service.bind()  # as a failover does
+        bound.clear()
+        while not daemon._exit.done():
+            await asyncio.sleep(0)
+        assert bound[-1] is False
 
     assert run(tmp_path, check) == 0
 
