@@ -110,7 +110,7 @@ def _complaint(load: Callable[[str], object], path: str) -> Iterator[str]:
 def _as_the_service() -> Iterator[None]:
     """Let root, to whom every file is open, be the service's user; others stay who they are."""
     with ExitStack() as undo:
-        with suppress(KeyError, PermissionError):  # no such user; a root that may not change
+        with suppress(KeyError, OSError):  # no such user, or root of a namespace without it
             if os.geteuid() == 0:
                 user, group, groups = pwd.getpwnam(SERVICE_USER), os.getegid(), os.getgroups()
                 os.initgroups(SERVICE_USER, user.pw_gid)

@@ -1,6 +1,7 @@
 """The command line against a daemon's socket that a test answers itself."""
 
 import configparser
+import errno
 import json
 import os
 import pwd
@@ -226,6 +227,21 @@ def test_a_check_by_root_warns_of_what_the_service_may_not_read(
             f"{told}{lines}: Permission denied; {way_out}, {other}",
             f"{told}{path}: Permission denied; {way_out}",
         ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_check_by_root_that_can_be_nobody_else_checks_as_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(user: str, group: int) -> None:  # in a user namespace where this one has no number
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    path = write_files(tmp_path)
+    monkeypatch.setattr(check, "UNSEEN", ())
+    monkeypatch.setattr(check, "SERVICE_USER", "nobody")
+    monkeypatch.setattr(os, "initgroups", refused)
+    assert cli.main(["check", path]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
