@@ -12,6 +12,9 @@ from chucky.names import Address, NodeName
 from chucky.net.interfaces import Interface
 from chucky.settings import Discovery, Node, Settings
 
+# The last two: of a link-local address not even the interface is there.
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.ENODEV, socket.EAI_NONAME)
+
 
 @lru_cache(maxsize=1)  # asked with every beacon, and new with a reload only
 def of_peers(discovery: Discovery, first_port: int) -> tuple[Address, ...]:
@@ -70,7 +73,7 @@ def _is_here(host: str) -> bool:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind(address)
     except OSError as error:
-        return error.errno != errno.EADDRNOTAVAIL
+        return error.errno not in _NOT_HERE
     return True
 
 

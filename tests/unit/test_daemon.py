@@ -256,7 +256,7 @@ def test_a_node_says_once_that_the_address_it_listens_on_is_gone(
 
     async def check(daemon: Daemon) -> None:
         here = daemon._settings
-        for listen in ("", "0.0.0.0", "::1", "fe80::1%nowhere", lost, lost, "127.0.0.1", lost):
+        for listen in ("", "0.0.0.0", "::1", "fe80::1%gone", lost, lost, "127.0.0.1", lost):
             node, facts = replace(here.node, listen=listen), replace(here.facts, listen=lost)
             daemon._settings = replace(here, node=node, facts=facts)
             daemon._on_interfaces(())
@@ -265,9 +265,12 @@ def test_a_node_says_once_that_the_address_it_listens_on_is_gone(
 
     assert run(tmp_path, check) == 0
     said = [r.getMessage() for r in caplog.records if "listen" in r.getMessage()]
-    links = f"no interface has [node] listen = {lost}: no other node is linked until one has it"
+    scope, links = (
+        f"no interface has [node] listen = {listen}: no other node is linked until one has it"
+        for listen in ("fe80::1%gone", lost)
+    )
     clients = f"no interface has [facts] listen = {lost}: no client is let in until one has it"
-    assert said == [clients, links, links]
+    assert said == [clients, scope, links, links]
 
 
 @pytest.mark.parametrize("host", ["[::1]", "127.0.0.1"])
