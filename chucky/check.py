@@ -21,9 +21,9 @@ SERVICE_USER = "chucky"  # User= there
 SERVICE_CONFIG = "/etc/chucky/node.toml"  # what it reads
 
 
-def check(path: str, cookie_file: str = "") -> int:
+def check(path: str, cookie_file: str = "", host: str = "") -> int:
     """Check a config file, print all that is wrong with it, and return the exit code. `cookie_file`
-    is read instead of the one that it names."""
+    and `host` are taken instead of what it names."""
     try:
         text = config.read(path)
         settings, warnings = config.parse(text, path)
@@ -34,7 +34,7 @@ def check(path: str, cookie_file: str = "") -> int:
     for warning in (
         *warnings,
         *_ini_warnings(text, os.path.basename(path)),
-        *_elsewhere(settings),
+        *_elsewhere(settings, host),
         *_unloaded(path, settings, cookie_file),
     ):
         print(f"{path}: warning: {warning}", file=sys.stderr)
@@ -65,12 +65,12 @@ def _ini_warnings(text: str, source: str) -> Iterator[str]:
                 yield f"{section}.{key}: an INI reader gets {got[:60]!r} here; {want}"
 
 
-def _elsewhere(settings: Settings) -> Iterator[str]:
+def _elsewhere(settings: Settings, host: str) -> Iterator[str]:
     """Yield that each entry of nodes has the name of another host. Addresses as hosts are for
     instances with full names, which nobody can know here."""
-    here = settings.node.host or socket.gethostname().partition(".")[0]
-    hosts = {pattern.host for tier in settings.distributed.nodes.tiers for pattern in tier}
-    if not any(host in ("", here) or host[0] in "[0123456789" for host in hosts):
+    here = host or settings.node.host or socket.gethostname().partition(".")[0]
+    listed = {pattern.host for tier in settings.distributed.nodes.tiers for pattern in tier}
+    if not any(name in ("", here) or name[0] in "[0123456789" for name in listed):
         yield (
             f"distributed.nodes: no entry is for this machine, whose name is {here}: a node here"
             " would be an observer; mend the entry, or set node.host"

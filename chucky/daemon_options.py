@@ -24,8 +24,11 @@ def parse_options(arguments: list[str] | None) -> Options:
     if found.check:
         from chucky import check, cli  # here, for what they cost
 
+        def command() -> int:
+            return check.check(found.config, found.cookie_file, found.host)
+
         cli.open_outputs()
-        raise SystemExit(cli.run("chuckyd", lambda: check.check(found.config, found.cookie_file)))
+        raise SystemExit(cli.run("chuckyd", command))
     if found.name is None:
         parser.error("NAME is missing, as in: chuckyd a")
     return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)

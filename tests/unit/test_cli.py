@@ -181,6 +181,9 @@ def test_a_check_warns_of_a_list_without_this_machine(
         )
         wish = "mend the entry, or set node.host"
         assert found == [f"{path}: warning: distributed.nodes: {said}; {wish}"] * warns
+    with pytest.raises(SystemExit):  # the host that it would run with
+        parse_options(["--check", "--config", str(path), "--host", "beta"])
+    assert "nodes" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
