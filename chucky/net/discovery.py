@@ -85,8 +85,8 @@ class Discovery:
         self._complained = -math.inf
 
     def open(self) -> None:
-        """Open the sockets and listen. Never raises: what cannot be opened is logged once, and
-        where another program has the port, tried again."""
+        """Open the sockets and listen. Never raises: what cannot be opened is logged once; where to
+        hear beacons is tried again, as another program may have the port."""
         for family in _FAMILIES:
             try:
                 self._senders[family] = multicast.sender(family)
@@ -163,7 +163,7 @@ class Discovery:
             return
         if family in self._deaf:
             self._deaf.remove(family)
-            _log.info("beacons are heard over %s: the port is free", _FAMILIES[family])
+            _log.info("beacons are heard over %s now", _FAMILIES[family])
             if self._pause is None:
                 self._listen()
 
