@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from chucky import config, cookie, facts
 from chucky.daemon_options import Options
@@ -32,7 +33,9 @@ async def read_files(
     secret = cookie.read(options.cookie_file or settings.node.cookie_file)
     lines = facts.load(settings.facts.file)
     try:
-        key = await asyncio.to_thread(cookie.key, secret)  # 50 ms: more than a short tick
+        with ThreadPoolExecutor(1) as thread:  # not the loop's, whose end takes one more
+            # 50 ms: more than a short tick.
+            key = await asyncio.get_running_loop().run_in_executor(thread, cookie.key, secret)
     except RuntimeError as error:  # no process is left, or no memory for its stack
         raise ChuckyError(f"the cookie's key: {error}; try again") from None
     return settings, warnings, key, lines

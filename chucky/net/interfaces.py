@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,8 @@ class InterfaceWatch:
         self._missing: frozenset[str] = frozenset()
         self._warned = False
         self._stopped = False
+        # Not the loop's, whose end takes one more thread.
+        self._thread = ThreadPoolExecutor(1)
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,6 +108,7 @@ class InterfaceWatch:
     def stop(self) -> None:
         """Follow no more; `on_change` is not called again."""
         self._stopped = True
+        self._thread.shutdown(wait=False)
         if self._timer is not None:
             self._timer.cancel()
         if self._socket is not None:
@@ -137,11 +141,15 @@ class InterfaceWatch:
             self._task = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
+        if self._stopped:
+            return
         found, poll = self._known, True
         try:
-            found = await asyncio.to_thread(_dump, self._wanted)
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._thread, _dump, self._wanted)
             poll = self._socket is None
         except (ImportError, OSError, RuntimeError) as error:  # the last: no thread can be had
+            self._thread = ThreadPoolExecutor(1)  # the old one would do all that it was given yet
             self._warn(error)
             with suppress(OSError):  # no descriptor either
                 found = tuple(Interface(index, name) for index, name in initial(self._wanted))
