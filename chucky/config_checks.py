@@ -87,8 +87,8 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     elif 0 < hold_ms < settings.tick_time_ms:
         yield (
-            f"facts.hold: {hold_ms} is below the tick time, {settings.tick_time_ms} (4 x node.tick),"
-            " after which a silent owner is down: requests are given up before; 0 waits long enough"
+            f"facts.hold: {hold_ms} is below the tick time, {settings.tick_time_ms} (4 x"
+            " node.tick): requests are given up before a silent owner is down; 0 waits long enough"
         )
     if timeout_ms == 0 and settings.distributed.quorum == "reachable":
         yield (

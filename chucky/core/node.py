@@ -37,6 +37,7 @@ from chucky.settings import Settings
 # has not served for as many tick times, and nobody else does while it says that it runs.
 STALLS = 4
 NO_PROCESSOR = "this machine lets it run for moments only"
+GOODBYE_TEXT = 1000  # it may name all mandatory nodes, however many and long
 MAX_VERDICTS = 8  # a step settles in two or three; more would be two rules that undo each other
 
 
@@ -365,7 +366,7 @@ class Node:
         self._commands.give_up(sentence)
         self._connects.give_up(sentence)
         for link in self._members.links.values():
-            self._emit(Send(link.id, Goodbye(sentence)))
+            self._emit(Send(link.id, Goodbye(sentence[:GOODBYE_TEXT])))
             self._emit(Close(link.id))
         self._emit(Exit(code, sentence))
         self._exited = True

@@ -257,14 +257,15 @@ def _nodes(
             heard_ms = members.gone[name].heard_ms
         status = link.status if link else None
         standby, placed = status and status.on_standby, status and status.placed is not None
-        if name == members.me:
-            standby, placed = own.on_standby, own.placed_tick != 0
+        at = next(iter(members.contacts.addresses(name)), link.address if link else None)
+        if name == members.me:  # what is known of its name is of another one, which was refused
+            standby, placed, at = own.on_standby, own.placed_tick != 0, None
         yield NodeState(
             name,
             nodes.tier(name),
             "self" if name == members.me else "up" if link else "down",
             name == owner,
-            next(iter(members.contacts.addresses(name)), link.address if link else None),
+            at,
             None if heard_ms is None else now_ms - heard_ms,
             differing.get(name, ()),
             bool(standby),

@@ -3,6 +3,7 @@
 It goes to every peer with each tick and when there is news in it, and to a new link at once.
 """
 
+import itertools
 from collections.abc import Callable
 
 from chucky.core import snapshot as snapshots
@@ -12,7 +13,7 @@ from chucky.core.membership import Membership
 from chucky.core.ownership import Ownership
 from chucky.core.startup import Sync
 from chucky.core.view import rests
-from chucky.messages import Placed, Status
+from chucky.messages import MAX_NODES, Placed, Status
 
 
 class Speech:
@@ -98,7 +99,7 @@ class Speech:
         # While links come up, others wait: after a heal the best has its majority in a moment.
         grows = now_ms - self._grew_ms < settings.tick_time_ms // 2
         able = own.able and (grows or not snapshots.lacks_majority(settings, self._members))
-        hears = tuple(self._members.hears(now_ms))
+        hears = tuple(itertools.islice(self._members.hears(now_ms), MAX_NODES))
         # In the order of its fields: by name they would take three times as long.
         return Status(
             tick, 0, settings.digest, snapshots.phase(own, self._sync, bool(hears)), listed,

@@ -14,10 +14,12 @@ from chucky.core import events as ev
 from chucky.core.node import STALLS, Node
 from chucky.core.startup import LOOK_MS
 from chucky.messages import (
+    MAX_NODES,
     Backing,
     Beacon,
     End,
     Epoch,
+    Goodbye,
     Heard,
     Holds,
     NameTaken,
@@ -826,6 +828,39 @@ def test_a_second_node_of_one_name_exits_and_never_serves() -> None:
     assert cluster.hosts["c"].exit is not None and cluster.hosts["c"].exit[0] == 75
     assert "the name a@h is taken by the node at 10.0.0.1:4041" in cluster.hosts["c"].exit[1]
     assert cluster.serving == "a" and cluster.most_served() == 1
+    (itself,) = (n for n in cluster.snapshot("a").nodes if n.state == "self")
+    assert itself.address is None  # though the second dialled it
+
+
+def encoded(actions: list[ac.Action]) -> list[object]:
+    """What goes out, as the other end reads it."""
+    return [decode(encode(a.message)) for a in actions if isinstance(a, ac.Send)]
+
+
+def test_of_more_owners_than_a_status_has_room_for_as_many_are_told() -> None:
+    """A large cluster that was cut into single nodes heals."""
+    node = Node(settings(), name("b"), 1, 0)
+    for id in range(1, MAX_NODES + 5):
+        peer = NodeName(f"n{id}", "h")
+        epoch = Epoch(1, peer)
+        sent = node.step(ev.LinkUp(id, peer, id, Address("10.0.0.1", 4041)), id)
+        status = Status(1, 0, settings().digest, "owner", listed=True, highest=epoch, running=epoch)
+        sent += node.step(ev.MessageReceived(id, status), id)
+        told = [len(m.hears) for m in encoded(sent) if isinstance(m, Status)]
+        assert told and max(told) == min(id, MAX_NODES)
+
+
+def test_a_goodbye_that_names_many_missing_nodes_is_cut() -> None:
+    missing = tuple(NodePattern(f"{number}{'n' * 60}", "h" * 250) for number in range(70))
+    alone = linear(sync_nodes_mandatory=missing, sync_nodes_timeout_ms=1000)
+    node = Node(alone, name("b"), 1, 0)
+    node.step(ev.LinkUp(1, name("c"), 1, Address("10.0.0.1", 4041)), 0)
+    sent: list[object] = []
+    while (due_ms := node.deadline()) is not None:
+        node.step(ev.MessageReceived(1, Status(due_ms, 0, alone.digest, "standby")), due_ms - 1)
+        sent = encoded(node.step(ev.Wake(due_ms), due_ms))
+    (goodbye,) = (m for m in sent if isinstance(m, Goodbye))
+    assert goodbye.reason.startswith("mandatory nodes are missing: 0nnn")
 
 
 def test_a_second_node_of_one_name_exits_when_only_a_third_knows_both() -> None:
