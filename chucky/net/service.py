@@ -220,11 +220,10 @@ class FactService:
             self._land(self._flights.pop(answer.request), facts)
 
     def _counts(self, epoch: Epoch | None) -> bool:
-        """Return whether an answer of this epoch may be used, and note the epoch."""
-        if epoch is None:
-            return False
-        self.note_epoch(epoch)
-        return epoch == self._highest
+        """Return whether an answer of this epoch may be used: not one below the highest, nor one
+        that the core has not heard of. An owner tells its epoch before it answers; what no owner
+        tells is a lie, and if it were noted, no honest answer would ever count again."""
+        return epoch is not None and epoch == self._highest
 
     def _serving(self) -> Epoch | None:
         """Return the epoch to choose one answer in, by a reading of route and clock for it."""

@@ -42,6 +42,7 @@ class Node:
             self.pick,
             lambda link, message: self.send(link, message),
         )
+        self.service.note_epoch(EPOCH_5)  # the core has heard of it
 
     def clock_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000 + self.ahead_ms

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from chucky.messages import Answer, Ask
+from chucky.messages import Answer, Ask, Epoch
 from chucky.net import service
 from chucky.net.service import Nobody, Relay, Serve
 from tests.unit.fact_nodes import (
@@ -113,7 +113,8 @@ def test_with_news_nobody_waits_for_a_retry(news: str, monkeypatch: pytest.Monke
             relay.becomes(Nobody())
             relay.becomes(Relay(1))
         elif news == "epoch":
-            relay.service.note_epoch(EPOCH_5)
+            served.route = Serve(EPOCH_6, FOREVER_MS)
+            relay.service.note_epoch(EPOCH_6)
             relay.service.changed()
         else:
             relay.service.changed()  # after a step without news those who wait ask again
@@ -143,6 +144,23 @@ def test_an_answer_below_the_highest_epoch_is_thrown_away() -> None:
     run(check, Node(Relay(1)), bind=False)
 
 
+@pytest.mark.parametrize("number", [6, 2**63 + 5])
+def test_an_epoch_that_only_an_answer_tells_is_not_believed(number: int) -> None:
+    async def check(node: Node) -> None:
+        waiting = asyncio.ensure_future(node.service.request())
+        await node.until(lambda: len(node.sent) == 1)
+        node.service.answer_ask(2, Ask(77, 1, 1))
+        lie = Epoch(number, EPOCH_5.node)
+        node.service.on_answer(1, Answer(1, lie, ("a lie",)))
+        node.service.on_answer(1, Answer(2, lie, ("a lie",)))
+        await node.until(lambda: len(node.sent) == 4)
+        assert node.sent[2:] == [(2, Answer(77, None, ())), (1, Ask(3, 1, 1))]
+        node.service.on_answer(1, Answer(3, EPOCH_5, ("five",)))
+        assert await waiting == "five"
+
+    run(check, Node(Relay(1)), bind=False)
+
+
 def test_the_node_in_the_middle_throws_old_answers_away_too() -> None:
     node = Node(Relay(1))
     node.service.note_epoch(EPOCH_5)
@@ -159,6 +177,7 @@ def test_the_epoch_this_node_served_counts_as_seen() -> None:
         await node.until(lambda: len(node.sent) == 1)
         node.service.on_answer(1, Answer(1, EPOCH_4, ("old",)))
         await node.until(lambda: len(node.sent) == 2)
+        node.service.note_epoch(EPOCH_6)
         node.service.on_answer(1, Answer(2, EPOCH_6, ("new",)))
         assert await waiting == "new"
 
