@@ -1,12 +1,15 @@
 """What systemd is told: READY, STATUS, WATCHDOG and the rest over sdnotify; the log to journald."""
 
+import atexit
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
-import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -15,6 +18,11 @@ import sdnotify
 # systemd reads at most 4096 bytes (NOTIFY_BUFFER_MAX) and drops a longer message whole; a name or
 # two beyond what a status line of a terminal shows is far below that.
 _STATUS_BYTES = 1024
+# Lines of the log kept while nobody reads it, beside those that the socket or pipe holds, about as
+# many: 100 kB, or some MB should each be a traceback.
+LOG_LINES = 1000
+# How long an exit waits for the last of them. systemd waits 15 s, and a handover takes 5 of those.
+LAST_WORDS_S = 1
 
 
 class Notifier:
@@ -82,7 +90,76 @@ def watchdog_interval_ms(environ: Mapping[str, str] = os.environ) -> int | None:
     return max(1, int(limit_us) // 3000)
 
 
-class JournalHandler(logging.StreamHandler[TextIO]):
+class LogStream:
+    """Has a thread write to `fd`: a node that stands still for a log that nobody reads (a journald
+    that hangs, a terminal after Ctrl-S) loses the application.
+
+    A thread, since O_NONBLOCK would be set for all who share what is open, the user's shell too.
+    `before` goes before the line that tells how many are lost.
+    """
+
+    def __init__(self, fd: int, before: str = "") -> None:
+        self._fd = fd
+        self._before = before
+        self._lines: deque[str] = deque()
+        self._lost = 0
+        self._writing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, text: str) -> None:
+        """Take some whole lines. Of more than LOG_LINES that wait the oldest are lost."""
+        if not self._starts():
+            self._put(text)
+            return
+        with self._changed:
+            if len(self._lines) >= LOG_LINES:
+                self._lines.popleft()
+                self._lost += 1
+            self._lines.append(text)
+            self._changed.notify_all()
+
+    def _starts(self) -> bool:
+        """Return whether there is a thread; the system may refuse one, and grant the next."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+            atexit.register(self._wait)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines)
+                text, lost = "".join(self._lines), self._lost
+                self._lines.clear()
+                self._writing, self._lost = True, 0
+            if lost:
+                self._put(f"{self._before}{lost} lines of the log are lost: nobody read it\n")
+            self._put(text)
+
+    def _put(self, text: str) -> None:
+        raw = text.encode(errors="backslashreplace")
+        while raw:
+            try:
+                raw = raw[os.write(self._fd, raw) :]
+            except BlockingIOError:  # somebody else set O_NONBLOCK
+                select.select([], [self._fd], [])
+            except OSError:  # whoever read it is gone
+                return
+
+    def _wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._lines or self._writing), LAST_WORDS_S)
+
+
+class JournalHandler(logging.StreamHandler[TextIO | LogStream]):
     """Gives journald each record: its `journal_fields`, a dict, as fields CHUCKY_...
 
     Only a record that has some goes to journald's own socket, in its native protocol (35 lines of
@@ -92,7 +169,9 @@ class JournalHandler(logging.StreamHandler[TextIO]):
     must not be lost.
     """
 
-    def __init__(self, stream: TextIO, path: str = "/run/systemd/journal/socket") -> None:
+    def __init__(
+        self, stream: TextIO | LogStream, path: str = "/run/systemd/journal/socket"
+    ) -> None:
         super().__init__(stream)
         self.setFormatter(logging.Formatter("%(message)s"))  # or basicConfig() sets one of its own
         self._path = path
@@ -133,8 +212,8 @@ def log_handler(fd: int = 2, environ: Mapping[str, str] = os.environ) -> logging
     """Return a JournalHandler when `fd` is the journal's stream, else one that tells the time."""
     found = os.fstat(fd)
     if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
-        return JournalHandler(sys.stderr)
-    handler = logging.StreamHandler(sys.stderr)
+        return JournalHandler(LogStream(fd, "<4>"))
+    handler = logging.StreamHandler(LogStream(fd))
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     return handler
 

@@ -5,9 +5,11 @@ import io
 import logging
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,6 +224,72 @@ def test_the_journal_has_the_sentence_and_nothing_before_it(tmp_path: Path) -> N
         )  # fmt: skip
         file.seek(0)
         assert file.read().startswith("<3>node name: got 'a b'")
+
+
+SPEAKER = """
+import logging, sys
+from chucky.net.systemd import log_handler
+logging.basicConfig(level=logging.INFO, handlers=[log_handler()])
+for number in range(5000):
+    logging.info("line %d", number)
+print("free", flush=True)
+sys.stdin.readline()
+logging.info("last words")
+raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize("journal", [True, False])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_log_that_nobody_reads_holds_nobody_up(journal: bool, read: bool) -> None:
+    ours, theirs = socket.socketpair()
+    found = os.fstat(theirs.fileno())
+    stream = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"} if journal else {}
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with ours, theirs, subprocess.Popen(
+        [sys.executable, "-c", SPEAKER], env=os.environ | stream,
+        cwd=Path(__file__).parents[2], stderr=theirs,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            assert select.select([process.stdout], [], [], 20)[0]
+            theirs.close()
+            if read:
+                text = ""
+                while "line 4999\n" not in text:
+                    text += ours.recv(65536).decode()
+                number, before = 0, "<4>" if journal else ""
+                for line in text.splitlines():
+                    if " lost" in line:
+                        count = int(line.removeprefix(before).split()[0])
+                        told = f"{before}{count} lines of the log are lost: nobody read it"
+                        assert line == told and 0 < count <= 4000
+                        number += count
+                    else:
+                        assert line.endswith(f"line {number}")
+                        number += 1
+                assert number == 5000 and " lost" in text
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.wait(20) == 7
+            if read:
+                assert ours.recv(65536).decode().endswith("last words\n")
+        finally:
+            process.kill()
+
+
+def test_without_a_thread_the_log_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with open(tmp_path / "log", "w+") as file:
+        log_handler(file.fileno(), {}).emit(a_record(logging.INFO))
+        file.seek(0)
+        assert file.read().endswith("a\nb\n")
 
 
 def test_it_needs_no_asyncio() -> None:
