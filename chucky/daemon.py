@@ -8,7 +8,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import random
 import secrets
 import signal
 import socket
@@ -17,11 +16,13 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any, assert_never
 
-from chucky import __version__, config, cookie, daemon_addresses, daemon_reload, facts, report
+from chucky import __version__, config, cookie, daemon_addresses, daemon_reload, report
 from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.daemon_alarm import Alarm, clock_ms
+from chucky.daemon_application import Application
+from chucky.daemon_crashes import Crashes
 from chucky.daemon_log import keep_standard_descriptors, log_report
 from chucky.daemon_options import Options, parse_options
 from chucky.daemon_requests import Requests
@@ -66,7 +67,6 @@ class Daemon:
         self._status = ""
         self._since: tuple[object, float] = (None, time.time())
         self._requests = Requests(self._step)
-        self._book = facts.FactBook(("",), random.Random())
         self._interfaces: dict[int, frozenset[str] | None] = {}  # addresses by index; None: unknown
         self._nowhere: frozenset[str] = frozenset()  # what was said of `listen`
         self._links = Links(name, self._incarnation, key, self, settings.tick_time_ms)
@@ -75,7 +75,12 @@ class Daemon:
         self._service = FactService(
             settings.facts, settings.hold_ms, clock_ms, self._route, self._pick, self._links.send
         )
-        path = os.path.join(options.runtime_dir, options.instance, f"{options.instance}.sock")
+        folder = os.path.join(options.runtime_dir, options.instance)
+        crashes = Crashes(
+            os.path.join(folder, "crashes"), settings.distributed.timeout_ms, clock_ms()
+        )
+        self._application = Application(settings, self._service, crashes)
+        path = os.path.join(folder, f"{options.instance}.sock")
         self._control = ControlServer(path, self._answer)
         self._node: Node
         self._way: Route = Nobody()
@@ -178,11 +183,11 @@ class Daemon:
                 self._links.close(link)
                 self._service.link_lost(link)
             case ac.Prepare():
-                self._prepare()
+                self._step(self._application.prepare(self._is_alone()))
             case ac.StartApplication(epoch):
-                self._start_application(epoch)
+                self._step(self._application.start(epoch))
             case ac.StopApplication():
-                self._unbind_if_closed()
+                self._application.stop()
             case ac.RequestDone():
                 self._requests.done(action)
             case ac.Report() | ac.Exit():
@@ -193,32 +198,12 @@ class Daemon:
             case _:
                 assert_never(action)
 
-    # The application.
-
-    def _prepare(self) -> None:
-        """Do all but serve. With standby = "relay" the port is bound whatever the facts are."""
-        self._step(self._load(self._settings.facts.standby == "relay") or ev.ApplicationReady())
-
-    def _start_application(self, epoch: Epoch) -> None:
-        self._step(self._load(bind=True) or ev.ApplicationStarted(epoch))
-
-    def _load(self, bind: bool) -> ev.ApplicationFailed | None:
-        """Bind the port, read the facts; return what failed."""
-        try:
-            if bind:
-                self._service.bind()
-            self._book = facts.FactBook(facts.load(self._settings.facts.file), random.Random())
-        except ChuckyError as error:
-            self._unbind_if_closed()
-            return ev.ApplicationFailed(str(error))
-        return None
-
-    def _unbind_if_closed(self) -> None:
-        if self._settings.facts.standby == "closed":
-            self._service.unbind()
+    def _is_alone(self) -> bool:
+        others = self._node.snapshot().nodes
+        return not any(n.state == "up" and n.tier is not None for n in others)
 
     def _pick(self) -> bytes:
-        return self._book.pick()
+        return self._application.book.pick()
 
     def _route(self) -> Route:
         return self._way
@@ -322,7 +307,8 @@ class Daemon:
                     kept = (*kept, "node.port")
                 old = [] if key == self._links.key else self._linked()
                 self._links.key = key
-                self._book = facts.FactBook(lines, random.Random())
+                self._application.settings = self._settings
+                self._application.take(lines)
                 self._step(ev.Reloaded(self._settings))
                 self._step(ev.PeersConfigured(self._peers()))
             finally:

@@ -158,6 +158,7 @@ class Daemon:
         self._notify.bind(str(self.dir / "notify"))
         threading.Thread(target=self._hear, daemon=True).start()
         self.started_ms = 0
+        self.crashes = self.runtime / name / "crashes"
 
     def __str__(self) -> str:
         """The full node name, as the log has it."""
@@ -192,9 +193,12 @@ class Daemon:
 
     # -- its lives
 
-    def start(self) -> int:
-        """Start it and return when; it may not be ready yet."""
+    def start(self, again: bool = False) -> int:
+        """Start it and return when; it may not be ready yet. `again`: as systemd does after a
+        crash; else it was killed for the first time, as far as it knows."""
         assert not self.alive, f"{self.label} runs already"
+        if not again:
+            self.crashes.unlink(missing_ok=True)
         command = [
             *dying_with_us(),
             sys.executable, "-m", "chucky.daemon", "--config", str(self.config_file),

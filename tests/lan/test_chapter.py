@@ -111,6 +111,27 @@ def test_an_owner_back_within_the_timeout_gets_it_back(bed: Bed) -> None:
     assert cluster.eye.owners() == ["a"]
 
 
+def test_an_owner_whose_process_ends_again_and_again_leaves_it_to_the_next(bed: Bed) -> None:
+    """Back within the timeout each time, it would own for a moment of each, for ever."""
+    cluster = loopback(bed, ALL_MANDATORY, {"distributed": {"timeout": 5000}})
+    cluster.form()
+    for crash in (1, 2, 3):
+        killed_ms = cluster["a"].kill()
+        cluster["a"].exit_code()
+        cluster["a"].start(again=True)
+        cluster["a"].ready()
+        if crash < 3:
+            until(lambda: cluster["a"].status()["phase"] == "owner", "a owns again")
+    until(lambda: cluster["b"].status()["phase"] == "owner", "b owns")
+    failover = cluster["b"].log.find("failing over", killed_ms)
+    assert [line.text for line in failover] == ["a@manticore is failing over to b@manticore"]
+    sentence = cluster["a"].status()["sentence"]
+    assert "cannot run the application: 3 times in a row its process ended" in sentence
+    cluster.eye.served_everywhere("b", "abc", now_ms())
+    until(lambda: cluster["a"].status()["phase"] == "owner", "a has it back")
+    assert now_ms() - cluster["a"].started_ms >= 13_000
+
+
 def test_a_second_failure_during_the_wait_does_not_lengthen_it(bed: Bed) -> None:
     cluster = loopback(bed, ALL_MANDATORY)
     cluster.form()

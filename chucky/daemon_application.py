@@ -1,0 +1,61 @@
+"""The application as the core has it got ready, started and stopped: the facts and their port."""
+
+import random
+
+from chucky import facts
+from chucky.core import events as ev
+from chucky.daemon_alarm import clock_ms
+from chucky.daemon_crashes import Crashes
+from chucky.errors import ChuckyError
+from chucky.messages import Epoch
+from chucky.net.service import FactService
+from chucky.settings import Settings
+
+
+class Application:
+    """What an owner runs. The service itself is there on every node, to relay."""
+
+    def __init__(self, settings: Settings, service: FactService, crashes: Crashes) -> None:
+        self.settings = settings
+        self._service = service
+        self._crashes = crashes
+        self.book = facts.FactBook(("",), random.Random())
+
+    def prepare(self, alone: bool) -> ev.Event:
+        """Do all but serve. With standby = "relay" the port is bound whatever the facts are.
+        `alone`: no other listed node is up."""
+        failed = self._load(bind=self.settings.facts.standby == "relay")
+        if failed is None and (trouble := self._crashes.trouble(alone, clock_ms())):
+            failed = ev.ApplicationFailed(trouble)
+        return failed or ev.ApplicationReady()
+
+    def start(self, epoch: Epoch) -> ev.Event:
+        """Serve from now on, if nothing fails."""
+        failed = self._load(bind=True)
+        if failed is None:
+            self._crashes.began()
+        return failed or ev.ApplicationStarted(epoch)
+
+    def stop(self) -> None:
+        """Serve no more: an end in good order."""
+        self._crashes.over()
+        self._unbind_if_closed()
+
+    def take(self, lines: tuple[str, ...]) -> None:
+        """Choose from these facts from now on."""
+        self.book = facts.FactBook(lines, random.Random())
+
+    def _load(self, bind: bool) -> ev.ApplicationFailed | None:
+        """Bind the port, read the facts; return what failed."""
+        try:
+            if bind:
+                self._service.bind()
+            self.take(facts.load(self.settings.facts.file))
+        except ChuckyError as error:
+            self._unbind_if_closed()
+            return ev.ApplicationFailed(str(error))
+        return None
+
+    def _unbind_if_closed(self) -> None:
+        if self.settings.facts.standby == "closed":
+            self._service.unbind()

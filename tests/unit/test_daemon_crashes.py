@@ -1,0 +1,82 @@
+"""The count of crashes: what counts, what ends the row, and how long a node waits."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chucky import daemon_crashes
+from chucky.daemon_crashes import MEETING_MS, TOLERATED, Crashes
+
+BEGAN_MS, TIMEOUT_MS = 1000, 5000
+
+
+def life(path: Path, then: Callable[[Crashes], None] = lambda crashes: None) -> Crashes:
+    """A process that begins to own, and ends after `then`."""
+    crashes = Crashes(str(path), TIMEOUT_MS, BEGAN_MS)
+
+    async def owns() -> None:
+        crashes.began()
+        then(crashes)
+
+    asyncio.run(owns())
+    return crashes
+
+
+def wait_ms(path: Path, timeout_ms: int | None = TIMEOUT_MS, alone: bool = False) -> int:
+    """For how long the next one waits."""
+    crashes = Crashes(str(path), timeout_ms, BEGAN_MS)
+    return next(ms for ms in range(0, 200_000, 500) if not crashes.trouble(alone, BEGAN_MS + ms))
+
+
+def test_from_the_third_in_a_row_on_it_waits_longer_each_time(tmp_path: Path) -> None:
+    waits = []
+    for _ in range(8):
+        life(tmp_path / "crashes")
+        waits.append(wait_ms(tmp_path / "crashes"))
+    assert waits == [0, 0, 13_000, 21_000, 37_000, 65_000, 65_000, 65_000]
+
+
+def test_alone_it_waits_for_the_others_to_come_only(tmp_path: Path) -> None:
+    for _ in range(6):
+        life(tmp_path / "crashes")
+    assert wait_ms(tmp_path / "crashes", alone=True) == MEETING_MS
+    assert wait_ms(tmp_path / "crashes", timeout_ms=None) == 0  # nobody else ever may own
+
+
+def test_an_end_in_good_order_ends_the_row(tmp_path: Path) -> None:
+    for _ in range(TOLERATED):
+        life(tmp_path / "crashes")
+    life(tmp_path / "crashes", Crashes.over)
+    assert not (tmp_path / "crashes").exists()
+    life(tmp_path / "crashes")
+    assert wait_ms(tmp_path / "crashes") == 0
+
+
+def test_who_owns_for_long_has_not_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_crashes, "PROVEN_S", 0.0)
+
+    async def owns() -> None:
+        Crashes(str(tmp_path / "crashes"), TIMEOUT_MS, BEGAN_MS).began()
+        while (tmp_path / "crashes").exists():
+            await asyncio.sleep(0)
+
+    asyncio.run(owns())
+
+
+def test_a_standby_that_ends_in_good_order_keeps_the_count(tmp_path: Path) -> None:
+    for _ in range(TOLERATED + 1):
+        life(tmp_path / "crashes")
+    Crashes(str(tmp_path / "crashes"), TIMEOUT_MS, BEGAN_MS).over()
+    assert wait_ms(tmp_path / "crashes") == 13_000
+
+
+@pytest.mark.parametrize("text", ["", "x", "-3", "9" * 100, "\0", "ä"])
+def test_what_is_no_count_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "crashes").write_text(text)
+    assert 0 <= wait_ms(tmp_path / "crashes") <= 65_000
+
+
+def test_without_its_folder_it_counts_nothing(tmp_path: Path) -> None:
+    life(tmp_path / "nowhere" / "crashes", Crashes.over)
