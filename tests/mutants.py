@@ -106,11 +106,15 @@ MUTANTS = (
     one("S5", "a beacon's incarnation is taken for an epoch", "node",
         "self._members.beacon(beacon, source, now_ms)",
         "self._own.heard_of(Epoch(beacon.incarnation, beacon.name))"),
+    one("S5", "the beacon of a stranger ends the application", "node",
+        "self._members.beacon(beacon, source, now_ms)",
+        "self._members.beacon(beacon, source, now_ms) if beacon.name.host != \"x\" else"
+        " self._own.application_failed(\"x\", now_ms)", "S5: "),
     one("S5", "a beacon of its own name ends the node", "membership",
         "            return\n        if beacon.asks:",
         "            return\n        if beacon.name == self.me:\n"
         "            self.take_name(source)\n"
-        "            return\n        if beacon.asks:", "S5: "),
+        "            return\n        if beacon.asks:", "rule 10: "),
     drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
     drop("2", "a cold start does not wait for a better node's sync", "verdict",
          "lost is None and waits"),
@@ -438,6 +442,8 @@ MUTANTS = (
     one("L8", "it does not say when to wake it", "node",
         "return self._deadline_ms\n", "return None if self._own.running else self._deadline_ms\n",
         "L8: "),
+    one("10", "who is back stays lost", "membership",
+        "gone = self.gone.pop(link.name, None)", "gone = self.gone.get(link.name)", "inside: "),
     one("10", "the second of a name replaces the first", "membership",
         "and status.echo >= newcomer.probe_tick:", "and False:"),
     one("10", "an old word of the first refuses the second", "membership",

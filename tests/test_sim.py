@@ -8,12 +8,14 @@ import pytest
 
 from chucky.core import actions as ac
 from chucky.core import events as ev
+from chucky.core.membership import Gone
+from chucky.core.node import Node
 from chucky.core.ownership import Ownership
-from chucky.messages import Epoch, Heard, Holds, Status
+from chucky.messages import Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Facts, Settings
-from tests.sim import liveness, requests, run, safety
+from tests.sim import inside, liveness, requests, run, safety
 from tests.sim.clock import MS, Clock
 from tests.sim.cluster import Cluster
 from tests.sim.requests import Requests
@@ -66,6 +68,7 @@ s1 = safety.s1_none_serve_that_hear_each_other
 s4 = safety.s4_no_failover_before_the_timeout
 tier = safety.s4_only_a_better_tier_takes_over
 exits = safety.s3_exits_at_the_deadline
+an_exit = safety.an_exit_has_a_cause
 l1, l7 = liveness.l1_failover, liveness.l7_failed_application
 
 
@@ -88,6 +91,9 @@ FIRES = {
     "S4 equal tier": tier(NODES, B, False, C),
     "S4 worse tier": tier(NODES, A, False, B),
     "S4 observer": tier(NODES, A, True, NodeName("z", "h")),
+    "S4 restart": safety.s4_a_restart_takes_nothing(B, ["a, epoch 1"], ["b, epoch 2"]),
+    "rule 10 stop": an_exit(0, "stopped", False, False),
+    "rule 10 name": an_exit(75, "the name a@h is taken by the node at x", True, False),
     "0008 from where it was placed": stays(10**8 - 12_001, 10**8 + 10**6),
     "0008 standby": safety.standby_does_not_start(True, False),
     "0008 late": liveness.asked_for(500_001, True, True, 0),
@@ -116,6 +122,12 @@ FIRES = {
     "L5 two": liveness.l5_one_owner([A, B], None),
     "L5 none": liveness.l5_one_owner([], None),
     "L5 the worse": liveness.l5_one_owner([B], A),
+    "L5 late": liveness.l5_somebody_serves(SETTINGS, 1_110_001, 0),
+    "L5 never": liveness.l5_somebody_serves(SETTINGS, None, 0),
+    "L5 move": liveness.l5_a_move_ends(500_001, 0),
+    "rule 5": liveness.rule5_a_stop_ends(5_050_001, 0),
+    "rest": liveness.nothing_moves(["a, epoch 1"], ["a, epoch 2"]),
+    "rest words": liveness.few_words(81, 40),
     "L7 late": l7(SETTINGS, 1_110_001, None, 0),
     "L7 never": l7(SETTINGS, None, None, 0),
     "L7 no back-off": l7(SETTINGS, None, 900_000, 0),
@@ -145,6 +157,10 @@ STILL = {
     "S4 unknown": s4(B, None, None, 1),
     "S4 better tier": tier(NODES, B, False, A),
     "S4 handover": tier(NODES, A, True, B),
+    "S4 stays": safety.s4_a_restart_takes_nothing(B, ["a, epoch 1"], ["a, epoch 1"]),
+    "rule 10 asked": an_exit(0, "stopped", True, False),
+    "rule 10 twin": an_exit(75, "the name a@h is taken by the node at x", False, True),
+    "rule 10 mandatory": an_exit(75, "mandatory nodes are missing: c", False, False),
     "S4 from an observer": tier(NODES, NodeName("z", "h"), False, B),
     "0008 to one that started anew": stays(10**8 + 1, 10**9),
     "0008 clocks apart": stays(10**8 - 12_000, 10**8 + 10**6),
@@ -163,6 +179,11 @@ STILL = {
     "L3": liveness.l3_takeover(SETTINGS, 500_000, 0),
     "L4": liveness.l4_planned_stop(500_000, 0),
     "L5": liveness.l5_one_owner([A], A),
+    "L5 soon": liveness.l5_somebody_serves(SETTINGS, 1_110_000, 0),
+    "L5 move": liveness.l5_a_move_ends(500_000, 0),
+    "rule 5": liveness.rule5_a_stop_ends(5_050_000, 0),
+    "rest": liveness.nothing_moves(["a, epoch 1"], ["a, epoch 1"]),
+    "rest words": liveness.few_words(80, 40),
     "L7": l7(SETTINGS, 1_110_000, None, 0),
     "L7 inf": l7(INF, None, 2_000_000, 0),
     "end": liveness.l_in_the_end([A], {A}),
@@ -186,9 +207,9 @@ def test_a_check_stays_still(what: str) -> None:
 # The witness: the same with a cluster that was made to lie.
 
 
-def calm() -> tuple[Cluster, Witness]:
+def calm(settings: Settings = SETTINGS) -> tuple[Cluster, Witness]:
     """Return a watched cluster where a serves."""
-    cluster = Cluster(SETTINGS, "abc")
+    cluster = Cluster(settings, "abc")
     witness = Witness(cluster)
     cluster.start("a", "b", "c")
     cluster.run_until(lambda: cluster.serving == "a")
@@ -203,6 +224,104 @@ def test_the_witness_sees_two_that_serve(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(b, "stepped", lambda: None)
     with pytest.raises(AssertionError, match="^S1: a and b serve"):
         cluster.run(500)
+
+
+INSIDE: dict[str, Callable[[Node, set[int]], object]] = {
+    "runs 1 of a@h, starts 9": lambda node, ends: setattr(node._own, "starting", Epoch(9, A)),
+    "remembers no such": lambda node, ends: node._own.records._records.clear(),
+    "claims nothing": lambda node, ends: node._lease.withdraw(),  # type: ignore[union-attr]
+    "takes for lost": lambda node, ends: node._members.gone.update({B: Gone(1, 0, 0)}),
+    "one node for another": lambda node, ends: setattr(node._members.links[B], "name", C),
+    "a name that nobody uses": lambda node, ends: node._members._newcomers.update(
+        {99: replace(node._members.links[B], name=NodeName("z", "h"))}
+    ),
+    "a link that is no more": lambda node, ends: ends.clear(),
+    "a dial that is no more": lambda node, ends: node._members.contacts._dials.update({99: None}),  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("words", INSIDE)
+def test_it_is_seen_what_is_broken_inside(words: str) -> None:
+    votes = replace(SETTINGS.distributed, quorum="majority")
+    cluster = Cluster(replace(SETTINGS, distributed=votes), "abc")
+    cluster.start("a", "b", "c")
+    cluster.run_until(lambda: cluster.serving == "a")
+    node, ends = cluster.hosts["a"].node, set(cluster.hosts["a"].ends)
+    assert node is not None and inside.broken(node, ends) is None
+    INSIDE[words](node, ends)
+    assert words in (inside.broken(node, ends) or "")
+
+
+def test_the_witness_looks_inside() -> None:
+    cluster, _ = calm()
+    INSIDE["takes for lost"](cluster.hosts["a"].node, set())  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="^inside: it has a link with a node that it takes"):
+        cluster.run(500)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"), [(0, "stopped"), (75, "the name a@h is taken by the node at x")]
+)
+def test_the_witness_sees_an_exit_without_cause(code: int, sentence: str) -> None:
+    cluster, witness = calm()
+    with pytest.raises(AssertionError, match=f"^rule 10: it exits {code}, "):
+        witness.acts(cluster.hosts["a"], ac.Exit(code, sentence))
+
+
+def test_the_witness_sees_a_stop_that_does_not_end() -> None:
+    cluster, witness = calm()
+    witness.lives["a"].stop_us = cluster.time.now_us
+    with pytest.raises(AssertionError, match="^rule 5: it was asked to stop 5"):
+        cluster.run(6000)
+
+
+def test_a_naming_excuses_a_start_for_a_tick_time_only() -> None:
+    cluster, witness = calm(INF)
+    cluster.kill("a")
+    cluster.run(50)
+    b, life = cluster.hosts["b"], witness.lives["b"]
+    naming = Naming(Epoch(1, A), B, b.incarnation, 1)
+    named = Status(1, 0, b"", "standby", naming=naming)
+    link = next(k for k, end in b.ends.items() if end.peer and end.peer.host.key == "c")
+    start = ac.StartApplication(Epoch(2, B))
+    for wait_ms, lawful in ((500, True), (600, False)):
+        witness.before(b, ev.MessageReceived(link, named))
+        cluster.run(wait_ms)
+        witness.before(b, ev.MessageReceived(link, named))  # told again, it is no younger
+        life.begun, life.named = None, True
+        with contextlib.nullcontext() if lawful else pytest.raises(AssertionError, match="^S4: "):
+            witness.acts(b, start)
+
+
+def test_only_what_was_given_up_in_good_order_leaves_no_vacancy() -> None:
+    cluster, witness = calm()
+    a, stops = cluster.hosts["a"], ac.StopApplication()
+    for cause, given_up in (("lapse", set()), ("handover", {(Epoch(1, A), a.incarnation)})):
+        witness.acts(a, ac.Report(ac.Level.INFO, "it stops", cause))
+        witness.acts(a, stops)
+        assert witness.given_up == given_up
+
+
+def test_two_hear_each_other_on_a_path_that_is_a_bit_slow() -> None:
+    cluster, witness = calm()
+    for extra_us, hear in ((100 * MS, True), (400 * MS, False)):
+        cluster.lan.set_slow(cluster.hosts["a"], cluster.hosts["b"], extra_us)
+        cluster.cut("a", "c")
+        cluster.run(1500)
+        assert (witness._pair_us(cluster.hosts["a"], cluster.hosts["b"]) is not None) == hear
+
+
+def test_checks_rest_while_two_machines_have_one_name_and_no_longer() -> None:
+    cluster, _ = calm()
+    cluster.add("A", SETTINGS, A)
+    cluster.twins.add("A")
+    assert not cluster.twins_now
+    cluster.start("A")
+    assert cluster.twins_now
+    cluster.run(500)
+    assert cluster.hosts["A"].exit is not None and cluster.twins_now
+    cluster.run(2000)
+    assert not cluster.twins_now
 
 
 def test_the_witness_sees_a_failover_that_comes_early() -> None:

@@ -25,6 +25,7 @@ from tests.sim.host import Host
 from tests.sim.links import End, Links, as_one
 from tests.sim.network import Lan
 
+TWIN_US = 2000 * MS  # what a twin said goes with its links, by the longest tick time drawn
 ADDRESSES_US = 100 * MS  # what the daemon takes to learn its addresses: it imports pyroute2
 
 
@@ -75,10 +76,21 @@ class Cluster:
         self._hooks: dict[str, list[Callable[..., None]]] = {hook: [] for hook in HOOKS}
         self.telling: Callable[[str], None] | None = None
         self.twins: set[str] = set()
+        self._ended_us: dict[str, int] = {}
         self.early_share = 0.0  # of the timers that fire early
         self.steps = 0
+        self.sends: dict[str, int] = {}  # messages of the core, by host
         for key in keys:
             self.add(key, settings or Settings(), delay_us=delay_us)
+
+    @property
+    def twins_now(self) -> bool:
+        """Whether two machines use one name, or did just now."""
+        lately_us = self.time.now_us - TWIN_US
+        return any(
+            self.hosts[k].node is not None or self._ended_us.get(k, 0) > lately_us
+            for k in self.twins
+        )
 
     def watch(self, watch: Watch) -> None:
         """Let somebody look, at what it has a method of its own for."""
@@ -352,6 +364,7 @@ class Cluster:
     def _act(self, host: Host, action: ac.Action) -> None:
         match action:
             case ac.Send(link, message):
+                self.sends[host.key] = self.sends.get(host.key, 0) + 1
                 self.links.send(host, link, message)
             case ac.Announce(asks, to):
                 self.lan.announce(host, asks, to)
@@ -387,6 +400,7 @@ class Cluster:
 
     def _gone(self, host: Host, how: str) -> None:
         host.forget()
+        self._ended_us[host.key] = self.time.now_us
         host.asleep = False
         self.tell(f"{host.key}: {how}")
         for ended in self._hooks["ended"]:

@@ -19,6 +19,7 @@ from tests.sim.requests import Requests
 from tests.sim.swarm import Options
 
 STOPS_MS = 5_100  # chucky/core/ownership.py, STOP_LIMIT_MS
+REST_MS = 4_000
 BACKOFF_MS = 61_000  # the longest that a node stands aside after failures in phase one
 
 
@@ -67,8 +68,29 @@ class Drills:
             self.done.append(drill.__name__)
             self.mend()
         self.settle()
-        self.cluster.run(500)
+        self._rests()
         self.requests.calm = False
+
+    def _rests(self) -> None:
+        """At rest nothing moves, and nobody says much more than its ticks."""
+        before, sends = self._owners(), dict(self.cluster.sends)
+        sure = self._is_sure(self._owner())
+        self.cluster.run(REST_MS)
+        if sure:
+            self._must(liveness.nothing_moves(before, self._owners()))
+        said = [self.cluster.sends[h.key] - sends[h.key] for h in self.nodes]
+        ticks = REST_MS / self.settings.node.tick_ms
+        self._must(liveness.few_words(max(said) / (len(self.nodes) - 1), ticks))
+
+    def _owners(self) -> list[str]:
+        return [f"{h.name}, epoch {h.running}" for h in self.serving]
+
+    def _is_sure(self, owner: Host) -> bool:
+        """Whether no better node, which may or may not be bound, may be about to take it."""
+        better = self._better(owner)
+        if not self.settings.distributed.takeover or not better:
+            return True
+        return self.administrators.kept_from(owner, better, doubt_us=-DOUBT_US)
 
     # What drills are made of.
 
@@ -166,6 +188,7 @@ class Drills:
         late_us = max(path.arrived_us for path in self.cluster.lan.paths.values()) - began_us
         self.cluster.run(500 + (self.slack_us + max(0, late_us)) // MS)
         self._check_l5(ran)
+        self._somebody_serves()
         # A node that was stopping when phase one ended stops yet, and is started again.
         for _ in range(3):
             if all(h.node is not None and h.view().phase != "stopping" for h in self.nodes):
@@ -190,6 +213,16 @@ class Drills:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
         if len(ran) == 1 and still == ran and not stopping:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], ran[0].name))
+
+    def _somebody_serves(self) -> None:
+        """L5, L7: where no node stands aside, and each runs and stays, one serves soon."""
+        if self.options.differs or self.settings.distributed.timeout_ms is None:
+            return
+        if any(h.node is None or h.node._own.retry_ms is not None for h in self.nodes):
+            return
+        took_us = self.took_us(lambda: self.serving, self._limit_us())
+        if all(h.node is not None and h.view().phase != "stopping" for h in self.nodes):
+            self._must(liveness.l5_somebody_serves(self.settings, took_us, self.slack_us))
 
     def _hear_each_other(self, owners: list[Host]) -> bool:
         """Whether frames pass between these for 500 ms: what a dead link keeps back on a stream
@@ -236,9 +269,15 @@ class Drills:
         d = self.settings.distributed
         mine, other = d.nodes.tier(owner.name), d.nodes.tier(now.name)
         self.cluster.run(self.rng.randint(0, 1500))
+        lived = owner.node is not None  # one that was frozen: both own, and rule 6 decides
+        before = self._owners()
         self.mend()
         assert mine is not None and other is not None
         if not d.takeover or mine >= other:
+            if not lived:
+                self.cluster.run(2500)
+                after = self._owners()
+                self._must(safety.s4_a_restart_takes_nothing(owner.name, before, after))
             return
         self.took_us(lambda: owner.node is not None and owner.view().synced, 10_000 * MS)
         took_us = self.took_us(lambda: owner in self.serving, 20_000 * MS)
@@ -346,6 +385,9 @@ class Drills:
         serving = [h.name for h in self.serving]
         # A move to a better tier may be under way at this moment.
         moving = not serving and any(h.view().phase == "yielding" for h in self.nodes)
+        if moving:
+            took_us = self.took_us(lambda: self.serving, 20_000 * MS)
+            self._must(liveness.l5_a_move_ends(took_us, self.slack_us))
         # Where no part had a majority nobody ran, and all could: so one does.
         if (ran or self.options.majority) and not moving:
             self._must(liveness.l5_one_owner(serving, best and best.name))
@@ -398,10 +440,8 @@ class Drills:
 
     def strangers(self) -> None:
         """S5: forged beacons, noise, and resets in a calm cluster."""
-        better = self._better(self._owner())
-        if self.settings.distributed.takeover and better:
-            if not self.administrators.kept_from(self._owner(), better, doubt_us=-DOUBT_US):
-                return  # one that was not bound for sure may be about to take it
+        if not self._is_sure(self._owner()):
+            return
         before = (self._owner().key, self._owner().running)
         self._forges()
         lasts_ms = self.settings.distributed.timeout_ms or 5000

@@ -105,6 +105,40 @@ def l5_one_owner(serving: list[NodeName], best: NodeName | None) -> str | None:
     return None
 
 
+def l5_somebody_serves(settings: Settings, took_us: int | None, slack_us: int) -> str | None:
+    """L5 and L7: "No single failure, of whatever kind, leaves the application without an owner
+    while a listed node is able to run it": 500 ms after all is well, where no node stands aside,
+    the longest wait of any is that of L1. `took_us`: from those 500 ms on."""
+    bound_us = failover_us(settings, True) + slack_us
+    return _within("L5", took_us, bound_us, "all is well, and somebody served")
+
+
+def l5_a_move_ends(took_us: int | None, slack_us: int) -> str | None:
+    """L5 where, after those 500 ms, a move is under way: it takes as long as L3 gives it."""
+    return _within("L5", took_us, 500_000 + slack_us, "the move that was under way ended")
+
+
+def rule5_a_stop_ends(took_us: int, slack_us: int) -> str | None:
+    """Rule 5: "A stopping owner stays until the successor says it serves, at most 5 s". To be
+    called while it runs, with how long ago it was asked to stop."""
+    if took_us > int(5_000_000 * RATE) + slack_us:
+        return f"rule 5: it was asked to stop {took_us} us ago, and runs"
+    return None
+
+
+def nothing_moves(before: list[str], after: list[str]) -> str | None:
+    """All is at rest, and nobody asks for anything: who serves, and the epoch, stay."""
+    return None if before == after else f"rest: {before} served, now {after}"
+
+
+def few_words(messages: float, ticks: float) -> str | None:
+    """At rest a node says its ticks, and hardly more: news ends. `messages`: on one link, in so
+    many ticks."""
+    if messages > 2 * ticks:
+        return f"rest: {messages:.0f} messages on a link in {ticks:.0f} ticks"
+    return None
+
+
 def l7_failed_application(
     settings: Settings, started_us: int | None, back_us: int | None, slack_us: int
 ) -> str | None:

@@ -12,6 +12,8 @@ from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
 
+# A takeover that ended is over for all within a tick time of 2 s, on paths slower by up to 3 s.
+ASKED_US = 5_000 * MS
 # A Status told how old a placement is, and was under way, or waited for a node that was paused.
 DOUBT_US = 10_000 * MS
 
@@ -22,6 +24,7 @@ class Orders:
 
     free_us: int  # since when it may own: its start, or its last `standby off`
     asked: bool = False  # a takeover to it
+    answered_us: int = 0  # when the last of those was
     on_standby: bool = False
     placed_us: int | None = None  # when the application, which it owns, was placed on it
     left_us: int | None = None  # the same of the ownership that it stopped last
@@ -61,6 +64,7 @@ class Administrators(Watch):
         orders = self.orders[host.key]
         match action:
             case ac.RequestDone(request, done) if request in orders.takeovers:
+                orders.answered_us = self.cluster.time.now_us
                 orders.takeovers.remove(request)  # the next of this number may be another command
                 if done:
                     orders.placed_us = self.cluster.time.now_us
@@ -75,7 +79,11 @@ class Administrators(Watch):
         """Return what is broken when this node, which has stopped serving, names a successor."""
         orders, nodes = self.orders[host.key], host.settings.distributed.nodes
         there = self.of.get((naming.successor, naming.incarnation))
-        moved = stopping or orders.on_standby or (there is not None and there.asked)
+        asked = there is not None and there.asked
+        if there is not None and not there.takeovers:  # one that was paused hears of it late
+            lately_us = self.cluster.time.now_us - ASKED_US
+            asked = asked and max(there.answered_us, host.alive_us) > lately_us
+        moved = stopping or orders.on_standby or asked
         broken = safety.s4_only_a_better_tier_takes_over(nodes, host.name, moved, naming.successor)
         if broken is None and there is not None and not moved and orders.left_us is not None:
             now_us = self.cluster.time.now_us

@@ -76,7 +76,7 @@ def s3_nothing_runs_before_the_sync(sync: Syncing, local_ms: int) -> str | None:
 
 def s3_exits_at_the_deadline(sync: Syncing, local_ms: int, slack_ms: int) -> str | None:
     """S3: "if its mandatory nodes did not all show up it exits 75 at the deadline, not later". To
-    be called while it runs; `slack_ms`: lateness of timers, and the rest of a look around."""
+    be called while it runs; `slack_ms`: lateness of timers."""
     late = sync.late(local_ms - slack_ms)
     if late and not sync.formed and sync.missing(sync.mandatory):
         return f"S3: it still runs at {local_ms}: {sync}"
@@ -150,6 +150,24 @@ def standby_does_not_start(on_standby: bool, resumes: bool) -> str | None:
     """0008: a node on standby "never starts", but takes back what its named successor did not
     take. To be called when it starts the application."""
     return "0008: a node on standby starts" if on_standby and not resumes else None
+
+
+def s4_a_restart_takes_nothing(
+    back: NodeName, before: Sequence[str], after: Sequence[str]
+) -> str | None:
+    """S4: "a node of an equal tier never takes over; a restart never works as a takeover". `before`
+    and `after` the return of a node that stands no better: who serves, and the epoch."""
+    return None if before == after else f"S4: {back} is back, and {before} became {after}"
+
+
+def an_exit_has_a_cause(code: int, sentence: str, asked: bool, twins: bool) -> str | None:
+    """Rule 10: it is "a node refused for its name" that exits 75 for that, so there is another of
+    that name; and only one that was `asked` to stop exits 0."""
+    if not code and not asked:
+        return f"rule 10: it exits 0, and nobody asked it to: {sentence}"
+    if "is taken" in sentence and not twins:
+        return f"rule 10: it exits {code}, and no other has its name: {sentence}"
+    return None
 
 
 def s5_strangers_change_nothing(

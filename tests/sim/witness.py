@@ -8,14 +8,14 @@ from chucky.core import events as ev
 from chucky.messages import End, Epoch, Holds, Naming, Status
 from chucky.names import NodeName
 from chucky.settings import Settings
-from tests.sim import safety
+from tests.sim import inside, liveness, safety
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
-from tests.sim.network import Path
 from tests.sim.orders import Administrators
 
-LOOK_LIMIT_MS = 2000  # chucky/core/startup.py: interfaces that come up prolong the look to this
+# Two hear each other while there and back takes less than a tick time by so many times.
+SLOW = 4
 
 Ownership = tuple[Epoch, int]  # with its owner's incarnation
 
@@ -35,8 +35,12 @@ class Life:
     first: dict[NodeName, str] = field(default_factory=dict)  # the machine whose link came first
     freed_us: dict[str, int] = field(default_factory=dict)  # when a first one had none any more
     named: bool = False  # it was told of a naming of itself, and did not start since
+    named_by: Naming | None = None  # that naming
+    named_us: int = 0  # and when it was first told of it
     naming: Naming | None = None  # its own, as it says
     begun: Epoch | None = None  # the last that it said it starts
+    stop_us: int | None = None  # when it was asked to stop
+    lapses: bool = False  # it says that its lease is over: that is no end in good order
 
 
 class Witness(Watch):
@@ -72,7 +76,8 @@ class Witness(Watch):
             return None
         lan = self.cluster.lan
         there, back = lan.path(one, other), lan.path(other, one)
-        if not _clear(there) or not _clear(back):
+        extra_us = there.extra_us + back.extra_us
+        if there.cut or back.cut or extra_us > one.settings.tick_time_ms * MS // SLOW:
             return None
         # Nodes that do not list each other may back off for a minute.
         lists = one.settings.distributed.nodes, other.settings.distributed.nodes
@@ -82,12 +87,13 @@ class Witness(Watch):
             return None  # they refuse each other: S2 and rule 10 say so
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
         since_us = max(since_us, self._waits_us(one, other), self._waits_us(other, one))
-        return max(0, self.cluster.time.now_us - since_us)
+        # As slack_us: a handshake and a Status each way.
+        return max(0, self.cluster.time.now_us - since_us - 10 * extra_us)
 
     def _waits_us(self, one: Host, other: Host) -> int:
         """Return until when a link with another machine of its name stood before the other's: who
         comes second waits until the first is silent (rule 10, docs/decisions/0011)."""
-        if not self.cluster.twins:
+        if not self.cluster.twins_now:
             return 0
         life, hosts = self.lives[one.key], self.cluster.hosts
         if life.first.get(other.name, other.key) != other.key:
@@ -109,7 +115,8 @@ class Witness(Watch):
                         told_us = self.lives[other.key].told_us.get(key, 0)
                         passed_us = told_us and told_us + other.settings.node.tick_ms * MS
                         at_us = max(sent_us, sign[1], passed_us)
-                        if self.cluster.time.now_us - at_us > self.slack_us // 4:
+                        late_us = self.cluster.lan.path(other, host).extra_us
+                        if self.cluster.time.now_us - at_us > self.slack_us // 4 + late_us:
                             signs[key] = _later(signs.get(key, (0, 0)), sign)
         # A partition may have had two owners. "The owner" is then who lived last, or the one of
         # the highest epoch, which succeeded the others: what holds for either is enough.
@@ -156,6 +163,8 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
                     self._hears(host, life, status, end.peer.incarnation)
+            case ev.ShutdownRequested():
+                life.stop_us = life.stop_us or self.cluster.time.now_us
             case ev.Reloaded(settings):  # what it heard last may be a cluster to join now
                 life.settings = settings
                 for link in life.links:
@@ -208,8 +217,9 @@ class Witness(Watch):
             if life.signs[key] != known:
                 life.told_us[key] = self.cluster.time.now_us
         naming = status.naming
-        if naming is not None and naming.successor == host.name:
+        if naming is not None and naming.successor == host.name and naming != life.named_by:
             life.named = naming.incarnation == host.incarnation
+            life.named_by, life.named_us = naming, self.cluster.time.now_us
 
     def acts(self, host: Host, action: ac.Action) -> None:
         """What a node says and does."""
@@ -229,11 +239,15 @@ class Witness(Watch):
                         self._must(self.administrators.names(host, stopping, status.naming))
             case ac.StartApplication(epoch):
                 self._starts(host, life, epoch)
-            case ac.StopApplication():
+            case ac.Report():  # what it does comes after the word for it
+                life.lapses = action.cause == "lapse"
+            case ac.StopApplication() if not life.lapses:
                 for epoch in (host.running, life.begun):
                     if epoch is not None:
                         self.given_up.add((epoch, host.incarnation))
             case ac.Exit(code, sentence):
+                asked, twins = life.stop_us is not None, bool(self.cluster.twins)
+                self._must(safety.an_exit_has_a_cause(code, sentence, asked, twins))
                 if code and "mandatory" in sentence:
                     local_ms = self.cluster.local_ms(host)
                     self._must(safety.s3_exits_for_cause(life.sync, local_ms))
@@ -245,7 +259,11 @@ class Witness(Watch):
         self._begins(host, life, epoch)
         # A Status on a link that waits for its name is sent, and not heard: with twins nobody can
         # say which sign a node knew of.
-        if not life.named and life.naming is None and not self.cluster.twins:
+        # Rule 5: a naming is void half a tick time after its `ready` was sent, so within a whole
+        # one of its arrival; a process that was paused meanwhile judges that when it goes on.
+        since_us = self.cluster.time.now_us - max(life.named_us, host.alive_us)
+        named = life.named and since_us < host.settings.tick_time_ms * MS + self.slack_us
+        if not named and life.naming is None and not self.cluster.twins_now:
             # A reload between the telling and the start counts: it asks and judges until then.
             timeout_ms = life.settings.distributed.timeout_ms
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
@@ -255,7 +273,7 @@ class Witness(Watch):
 
     def _begins(self, host: Host, life: Life, epoch: Epoch) -> None:
         if epoch != life.begun:
-            if not self.cluster.twins:  # one that waits for its name is read, and not heard
+            if not self.cluster.twins_now:  # one that waits for its name is read, and not heard
                 self._must(safety.an_epoch_is_new(epoch, life.heard, host.name))
             life.begun = epoch
 
@@ -275,10 +293,15 @@ class Witness(Watch):
                 self._begins(host, life, host.running)
         if host.node is not None and life.sync.deadline_ms is not None and life.sync.mandatory:
             local_ms = cluster.local_ms(host)
-            looked_ms = (cluster.time.now_us - host.alive_us) // MS
+            awake_ms = (cluster.time.now_us - host.alive_us) // MS
             slack_ms = 3 + host.late_us // MS
-            if looked_ms > LOOK_LIMIT_MS + host.settings.tick_time_ms + slack_ms:
+            if awake_ms > slack_ms:
                 self._must(safety.s3_exits_at_the_deadline(life.sync, local_ms, slack_ms))
+        if host.node is not None:
+            self._must(inside.broken(host.node, host.ends))
+            if life.stop_us is not None:
+                took_us = cluster.time.now_us - max(life.stop_us, host.alive_us)
+                self._must(liveness.rule5_a_stop_ends(took_us, self.slack_us))
         owners = [k for k, h in cluster.hosts.items() if h.running is not None]
         if len(owners) > 1:
             now_us = cluster.time.now_us
@@ -292,10 +315,6 @@ class Witness(Watch):
     def _must(self, broken: str | None) -> None:
         if broken is not None:
             raise AssertionError(f"{broken}\n{self.cluster}")
-
-
-def _clear(path: Path) -> bool:
-    return not path.cut and not path.extra_us
 
 
 def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
