@@ -193,7 +193,8 @@ class Requests(Watch):
             self._asked(host, service, link, message)
             return
         assert isinstance(message, Answer)
-        self._note(service, message.epoch)
+        if host.node is not None:  # the core has heard of an epoch before one answers under it
+            self._note(service, host.route().highest)
         counts = message.epoch is not None and message.epoch == service.highest
         passed = service.passed.get(message.request)
         if passed is not None and passed[0] == link:
