@@ -141,20 +141,21 @@ class Daemon:
         self._events.append(event)
         if self._stepping or self._exit.done():
             return
-        self._stepping, news = True, False
+        self._stepping, news, sound = True, False, False
         try:
             while self._events:
                 for action in self._node.step(self._events.popleft(), clock_ms()):
                     self._act(action)
                 news |= self._node.news
             self._stepping = False
+            if news:
+                self._stepped()
+            sound = True
         finally:
             # A step cut short by a bug of ours would leave a node that neither ticks nor ends; the
             # loop logs the error, and systemd starts a sound one.
-            if self._stepping and not self._exit.done():
+            if not sound and not self._exit.done():
                 self._exit.set_result(EXIT_TEMPORARY)
-        if news:
-            self._stepped()
 
     def _stepped(self) -> None:
         """Let everybody who reads the core see what it is now."""

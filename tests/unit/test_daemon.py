@@ -77,6 +77,20 @@ def test_a_bug_in_a_step_ends_the_node(tmp_path: Path, caplog: pytest.LogCapture
     assert "AssertionError" in caplog.text
 
 
+def test_a_bug_after_a_step_ends_the_node(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a timer it would do nothing for ever, and feed its watchdog."""
+
+    async def check(daemon: Daemon) -> None:
+        monkeypatch.setattr(daemon._service, "changed", lambda: 1 // 0)
+        asyncio.get_running_loop().call_soon(daemon._step, ev.ApplicationFailed("a test"))
+
+    with caplog.at_level(logging.ERROR):
+        assert run(tmp_path, check) == EXIT_TEMPORARY
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_of_two_reloads_the_one_that_read_last_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
