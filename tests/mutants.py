@@ -265,7 +265,8 @@ MUTANTS = (
         ("S4: .* names",)),
     Mutant("5", "takeover = false is not kept", (
         ("verdict", "s.wants or (view.takeover and free", "s.wants or (free"),
-        ("verdict", "if not view.takeover or not better", "if not better"))),
+        ("verdict", "if not view.takeover or not better", "if not better")),
+        ("S4: .* is back",)),
     one("L3", "a takeover waits for more than its delay", "verdict",
         "due_ms = view.free_since_ms + view", "due_ms = view.free_since_ms + 2000 + view",
         "L3: "),
