@@ -1,6 +1,7 @@
 """Some seeds of the simulator, and for each of its checks a history that must make it fire."""
 
 import contextlib
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ from chucky.messages import Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Facts, Settings
-from tests.sim import inside, liveness, requests, run, safety
+from tests.sim import inside, liveness, requests, run, safety, swarm
 from tests.sim.clock import MS, Clock
 from tests.sim.cluster import Cluster
+from tests.sim.nemesis import Nemesis
 from tests.sim.requests import Requests
 from tests.sim.witness import Witness
 
@@ -574,6 +576,53 @@ def test_a_cut_one_way_silences_one_way() -> None:
     cluster.cut("a", "b", one_way=True)
     cluster.run_until(lambda: "a@h is silent: it is down" in cluster.log("b"), 1200)
     assert "b@h is silent: it is down" not in cluster.log("a")
+
+
+def test_who_moves_is_found_where_it_is_now() -> None:
+    cluster, _ = calm()
+    b = cluster.hosts["b"]
+    before = set(b.ends.values())
+    cluster.move("b", "10.0.1.1")
+    path = cluster.lan.path(cluster.hosts["a"], b)
+    assert path.clear_us == path.arrived_us == cluster.time.now_us + SETTINGS.tick_time_ms * MS
+    assert all(end.path.cut for end in before) and not path.cut
+    cluster.run_until(lambda: any("b@h at 10.0.1.1:" in s for s in cluster.log("a")), 3000)
+    cluster.run(500)
+    assert before.isdisjoint(b.ends.values()) and cluster.serving == "a"
+
+
+def test_a_stream_that_is_held_up_is_late_and_loses_nothing() -> None:
+    cluster, _ = calm()
+    a, now_us = cluster.hosts["a"], cluster.time.now_us
+    for end in a.ends.values():
+        cluster.links.hold_up(end, 400 * MS)
+        assert end.path.clear_us == end.path.arrived_us == end.last_us == now_us + 400 * MS
+    cluster.kill("a")
+    assert cluster.run_until(lambda: "a@h ended its link: it is down" in cluster.log("b")) == 400
+
+
+def test_a_node_dials_the_peers_of_its_file_at_each_start() -> None:
+    cluster = Cluster(SETTINGS, "ab")
+    cluster.lan.beacon_loss = 1.0
+    cluster.hosts["b"].peers = (cluster.hosts["a"].address,)
+    cluster.start("a", "b")
+    cluster.run_until(lambda: "a@h at 10.0.0.1:4041 is up" in cluster.log("b"), 1000)
+
+
+def test_a_loop_that_is_held_up_goes_on_each_time_and_is_mended_at_the_end() -> None:
+    options = swarm.draw(random.Random(0))
+    cluster = swarm.build(options, 0)
+    nemesis = Nemesis(cluster, options)
+    host = cluster.hosts["a"]
+    cluster.start("a")
+    undo, states = nemesis._stall(host), []
+    for _ in range(host.settings.tick_time_ms):
+        states.append(host.frozen)
+        cluster.run(1)
+    assert {True, False} == set(states) and states[0]
+    undo()
+    cluster.run(1000)
+    assert host.lives
 
 
 def test_the_kernel_of_a_frozen_process_resets_what_comes_for_a_link_that_is_reset() -> None:

@@ -18,7 +18,7 @@ from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.core.snapshot import Snapshot
 from chucky.messages import Message
-from chucky.names import NodeName
+from chucky.names import Address, NodeName
 from chucky.settings import Settings
 from tests.sim.clock import MS, Time
 from tests.sim.host import Host
@@ -26,6 +26,7 @@ from tests.sim.links import End, Links, as_one
 from tests.sim.network import Lan
 
 TWIN_US = 2000 * MS  # what a twin said goes with its links, by the longest tick time drawn
+NETLINK_US = 10 * MS  # and until it hears of another
 ADDRESSES_US = 100 * MS  # what the daemon takes to learn its addresses: it imports pyroute2
 
 
@@ -130,7 +131,7 @@ class Cluster:
             self.tell(f"{key}: starts")
             for began in self._hooks["began"]:
                 began(host)
-            self.step(host, ev.PeersConfigured(()))
+            self.step(host, ev.PeersConfigured(host.peers))
             known = ev.AddressesChanged((host.address,))
             self.time.after(ADDRESSES_US, self._later, host, host.incarnation, known)
             self.lan.mended()
@@ -176,6 +177,17 @@ class Cluster:
         for key in keys:
             self.hosts[key].asleep = True
             self.tell(f"{key}: sleeps")
+
+    def move(self, key: str, address: str) -> None:
+        """The machine gets another address instead of its own: its links are dead, and nobody says
+        so."""
+        host = self.hosts[key]
+        self.tell(f"{key}: moves to {address}")
+        host.address = Address(address, host.address.port)
+        self.links.lead_nowhere(host)
+        self.lan.moved(host)
+        known = ev.AddressesChanged((host.address,), came_up=True)
+        self.time.after(NETLINK_US, self._later, host, host.incarnation, known)
 
     def thaw(self, *keys: str) -> None:
         """SIGCONT, or the machine wakes: the timer and what came meanwhile, in any order that

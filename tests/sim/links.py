@@ -358,6 +358,19 @@ class Links:
             self.lost(end.host, end.link)
             self.tell(end.host, LinkDown(end.link, why, end.claimed, end.address))
 
+    def lead_nowhere(self, host: "Host") -> None:
+        """Nothing that is sent on its links arrives any more, either way."""
+        for end in host.ends.values():
+            for one in (end, end.peer):
+                if one is not None:
+                    one.path = Path(one.path.source, one.path.target, 0, 0)
+                    one.path.cut = True
+
+    def hold_up(self, end: End, for_us: int) -> None:
+        """A segment of its stream is lost, and sent again after so long: what comes after waits."""
+        end.last_us = max(end.last_us, self.time.now_us + for_us)
+        self.lan.hiccup(end.path, end.last_us)
+
     def process_died(self, host: "Host") -> None:
         """The kernel closes what the process had open, after what it had sent."""
         for end in host.ends.values():

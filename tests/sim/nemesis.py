@@ -272,13 +272,13 @@ class Nemesis(Watch):
         return None
 
     def _reload(self, host: Host) -> Undo | None:
-        """An administrator changes the timeout: on all machines, one after the other."""
-        if self.options.majority or self.options.differs:
+        """An administrator changes what a node takes over while it runs: on all machines, one after
+        the other."""
+        if self.options.differs:
             return None
         d = self.options.settings[host.key].distributed
-        timeout_ms = self.rng.choice((500, 1000, 3000))
-        takeover = self.rng.random() < 0.5
-        changed = replace(d, timeout_ms=timeout_ms, takeover=takeover)
+        takeover, delay_ms = self.rng.random() < 0.5, self.rng.choice((0, 500))
+        changed = replace(d, takeover=takeover, takeover_delay_ms=delay_ms)
         for number, node in enumerate(self.nodes):
             settings = replace(self.options.settings[node.key], distributed=changed)
             self.cluster.time.after(number * 100 * MS, self._reloads, node, settings)
@@ -336,6 +336,70 @@ class Nemesis(Watch):
         self.cluster.tell("x: sends forged beacons")
         again()
         return undo
+
+    def _move(self, host: Host) -> Undo | None:
+        """Its machine gets another address: a lease of DHCP that is not given again."""
+        if host.powered:
+            self._number += 1
+            self.cluster.move(host.key, f"10.0.{1 + self._number // 250}.{1 + self._number % 250}")
+        return None
+
+    def _stall(self, host: Host) -> Undo:
+        """A machine that is busy holds up its process for a part of a tick time, again and again;
+        what it starts anew meanwhile, too."""
+        going = [True]
+        tick_ms = host.settings.node.tick_ms
+        stands_us = self.rng.randint(1, 3 * tick_ms) * MS
+        runs_us = self.rng.randint(1, tick_ms) * MS
+
+        def stands() -> None:
+            if going[0]:
+                if host.lives:
+                    self.cluster.freeze(host.key)
+                self.cluster.time.after(stands_us, runs)
+
+        def runs() -> None:
+            if going[0]:
+                if host.frozen:
+                    self.cluster.thaw(host.key)
+                self.cluster.time.after(runs_us, stands)
+
+        def undo() -> None:
+            going[0] = False
+            self.cluster.thaw(host.key)
+
+        stands()
+        return undo
+
+    def _hiccup(self, host: Host) -> Undo | None:
+        """A segment is lost on each of its links, and sent again."""
+        self.cluster.tell(f"{host.key}: what it sends is held up")
+        for end in host.ends.values():
+            if end.peer is not None:
+                self.cluster.links.hold_up(end, self.rng.choice((200, 400, 600)) * MS)
+        return None
+
+    def _connect(self, host: Host) -> Undo | None:
+        """An administrator connects it to a node, where that is or not."""
+        other, there = self._other(host), self._other(host)
+        name = self.rng.choice((None, other.name))
+        self._number += 1
+        self.cluster.tell(f"{host.key}: is asked to connect to {name} at {there.address}")
+        addresses = tuple(dict.fromkeys((there.address, other.address)))
+        self.cluster.give(host.key, ev.ConnectRequested(self._number, addresses, name))
+        return None
+
+    def _peers(self, host: Host) -> Undo:
+        """[discovery] peers are changed and read: some are right, some wrong."""
+        hosts = [h.address.host for h in self.cluster.hosts.values()] + ["10.9.9.9"]
+        draws = [Address(self.rng.choice(hosts), self.rng.choice((4041, 4042))) for _ in range(4)]
+        self._configure(host, tuple(dict.fromkeys(draws)))
+        return lambda: self._configure(host, ())
+
+    def _configure(self, host: Host, peers: tuple[Address, ...]) -> None:
+        self.cluster.tell(f"{host.key}: its peers are {' '.join(map(str, peers)) or 'none'}")
+        host.peers = peers
+        self.cluster.give(host.key, ev.PeersConfigured(peers))
 
     def _twin(self, host: Host) -> Undo | None:
         """A second machine starts a node of the same name."""

@@ -12,7 +12,7 @@ from chucky.errors import BadMessage
 from chucky.messages import Beacon
 from chucky.names import Address
 from chucky.wire import beacon as beacons
-from tests.sim.clock import Time
+from tests.sim.clock import MS, Time
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -91,6 +91,21 @@ class Lan:
         path.arrived_us = max(path.arrived_us, self.time.now_us + path.extra_us)
         path.clear_us = max(path.clear_us, path.arrived_us)
         path.extra_us = extra_us
+
+    def moved(self, host: "Host") -> None:
+        """A host has another address. Who had a link with it takes it for up until that is silent,
+        and only a beacon tells where it is."""
+        until_us = self.time.now_us + host.settings.tick_time_ms * MS
+        for path in self.paths.values():
+            if host in (path.source, path.target):
+                path.clear_us = max(path.clear_us, until_us)
+                path.arrived_us = max(path.arrived_us, until_us)
+                path.known = (0, 0)
+
+    def hiccup(self, path: Path, until_us: int) -> None:
+        """A stream on this path is held up until then, as where a segment is sent again."""
+        path.clear_us = max(path.clear_us, until_us)
+        path.arrived_us = max(path.arrived_us, until_us)
 
     # Beacons.
 

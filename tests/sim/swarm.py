@@ -14,7 +14,7 @@ MAJORITY = True  # draw quorum = "majority", too
 FAULTS = (
     "kill", "power_off", "freeze", "suspend", "stop", "cut", "cut_one_way", "split", "isolate",
     "slow", "reset", "fails", "unready", "crash", "reload", "addresses", "spoof", "twin", "flap",
-    "takeover", "standby", "clock",
+    "takeover", "standby", "clock", "move", "stall", "hiccup", "connect", "peers",
 )  # fmt: skip
 LEASE_FAULTS = ("mute", "forget")  # what an owner's lease must outlast, seldom drawn by chance
 
