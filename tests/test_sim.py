@@ -306,7 +306,7 @@ def test_only_what_was_given_up_in_good_order_leaves_no_vacancy() -> None:
 
 def test_two_hear_each_other_on_a_path_that_is_a_bit_slow() -> None:
     cluster, witness = calm()
-    for extra_us, hear in ((100 * MS, True), (400 * MS, False)):
+    for extra_us, hear in ((100 * MS, True), (248 * MS, False), (400 * MS, False)):
         cluster.lan.set_slow(cluster.hosts["a"], cluster.hosts["b"], extra_us)
         cluster.cut("a", "c")
         cluster.run(1500)

@@ -12,9 +12,11 @@ from tests.sim import inside, liveness, safety
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
+from tests.sim.links import CONNECT_US
 from tests.sim.orders import Administrators
 
-# Two hear each other while there and back takes less than a tick time by so many times.
+# Two hear each other on paths that got slower by a part of a tick time, there and back: unless no
+# dial there is answered before it is abandoned (rule 4).
 SLOW = 4
 
 Ownership = tuple[Epoch, int]  # with its owner's incarnation
@@ -77,7 +79,9 @@ class Witness(Watch):
         lan = self.cluster.lan
         there, back = lan.path(one, other), lan.path(other, one)
         extra_us = there.extra_us + back.extra_us
-        if there.cut or back.cut or extra_us > one.settings.tick_time_ms * MS // SLOW:
+        round_us = there.base_us + there.jitter_us + back.base_us + back.jitter_us + extra_us
+        too_slow = extra_us > one.settings.tick_time_ms * MS // SLOW or round_us >= CONNECT_US
+        if there.cut or back.cut or (extra_us and too_slow):
             return None
         # Nodes that do not list each other may back off for a minute.
         lists = one.settings.distributed.nodes, other.settings.distributed.nodes
