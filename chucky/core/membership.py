@@ -312,8 +312,10 @@ class Membership:
 
     def views(self, now_ms: int) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
         """Return what a verdict needs of the peers that are up, and of those that were."""
-        links = [k for k in self.links.values() if not self._is_mute(k, now_ms)]
-        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in links])
+        speak = [
+            k for k in self.links.values() if k.mute_ms is None or not self._is_mute(k, now_ms)
+        ]
+        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in speak])
         down = {
             name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
             for name, g in self.gone.items()
