@@ -184,7 +184,7 @@ class Daemon:
                 self._links.close(link)
                 self._service.link_lost(link)
             case ac.Prepare():
-                self._step(self._application.prepare(self._is_alone()))
+                self._step(self._application.prepare(self._others_can()))
             case ac.StartApplication(epoch):
                 self._step(self._application.start(epoch))
             case ac.StopApplication():
@@ -199,9 +199,9 @@ class Daemon:
             case _:
                 assert_never(action)
 
-    def _is_alone(self) -> bool:
-        others = self._node.snapshot().nodes
-        return not any(n.state == "up" and n.tier is not None for n in others)
+    def _others_can(self) -> bool:
+        nodes = self._node.snapshot().nodes
+        return any(n.state == "up" and n.tier is not None and n.able for n in nodes)
 
     def _pick(self) -> bytes:
         return self._application.book.pick()

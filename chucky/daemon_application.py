@@ -21,11 +21,11 @@ class Application:
         self._crashes = crashes
         self.book = facts.FactBook(("",), random.Random())
 
-    def prepare(self, alone: bool) -> ev.Event:
+    def prepare(self, others_can: bool) -> ev.Event:
         """Do all but serve. With standby = "relay" the port is bound whatever the facts are.
-        `alone`: no other listed node is up."""
+        `others_can`: another node that is up could run it."""
         failed = self._load(bind=self.settings.facts.standby == "relay")
-        if failed is None and (trouble := self._crashes.trouble(alone, clock_ms())):
+        if failed is None and (trouble := self._crashes.trouble(others_can, clock_ms())):
             failed = ev.ApplicationFailed(trouble)
         return failed or ev.ApplicationReady()
 

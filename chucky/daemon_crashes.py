@@ -8,12 +8,14 @@ count is in a file, where the next start finds it (docs/decisions/0022).
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 
 PROVEN_S = 60.0  # who has owned for so long has not crashed, as for an application that fails
 TOLERATED = 2  # crashes in a row after which it owns at once: somebody may have killed it
 LEAST_WAIT_MS, MOST_WAIT_MS = 8_000, 60_000  # beyond the timeout, doubled with each crash more
 MEETING_MS = 3_000  # in which it meets those that could own instead
+FORGOTTEN_S = 600  # a count that is so old tells of another time
 
 
 class Crashes:
@@ -29,9 +31,10 @@ class Crashes:
             self._until_ms += timeout_ms + min(more_ms, MOST_WAIT_MS)
         self._owns: asyncio.TimerHandle | None = None
 
-    def trouble(self, alone: bool, now_ms: int) -> str:
-        """Return why this node must not own yet, or "". `alone`: no other listed node is up."""
-        if now_ms >= self._until_ms or (alone and now_ms - self._began_ms >= MEETING_MS):
+    def trouble(self, others_can: bool, now_ms: int) -> str:
+        """Return why this node must not own yet, or "". `others_can`: another node could."""
+        met = now_ms - self._began_ms >= MEETING_MS
+        if now_ms >= self._until_ms or (met and not others_can):
             return ""
         return (
             f"{self._count} times in a row its process ended just after it had begun to; it tries"
@@ -57,6 +60,7 @@ class Crashes:
 def _read(path: str) -> int:
     try:
         with open(path, encoding="ascii") as file:
-            return max(0, int(file.read(10)))
+            old = time.time() - os.fstat(file.fileno()).st_mtime >= FORGOTTEN_S
+            return 0 if old else max(0, int(file.read(10)))
     except (OSError, ValueError):
         return 0

@@ -153,13 +153,13 @@ class Membership:
         return old.dialled == (self.me > old.name)
 
     def _take(self, link: Link, now_ms: int) -> None:
-        known = link.name in self.links
+        known, gone = self.links.get(link.name), self.gone.pop(link.name, None)
         self.links[link.name] = link
-        gone = self.gone.pop(link.name, None)
         if link.status is None:  # one that has waited for its name may have spoken
-            link.mute_ms = now_ms
-            if gone and gone.mute_ms is not None and now_ms - gone.ended_ms < self._tick_time_ms:
-                link.mute_ms = gone.mute_ms
+            late = gone is None or now_ms - gone.ended_ms >= self._tick_time_ms
+            before = known or (None if late else gone)
+            since_ms = before.mute_ms if before else None
+            link.mute_ms = now_ms if since_ms is None else since_ms
         self.refusals.names.pop(link.name, None)
         for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
             self.look.handshake_ended(dial)
@@ -167,7 +167,7 @@ class Membership:
         self.contacts.came_up(link.id, link.name, self.listed(link.name), at)
         if link.hello is not None:  # it has waited for its name
             self._locate(link, link.hello, True, now_ms)
-        if not known:
+        if known is None:
             self.emit(Report(Level.INFO, f"{link.name} at {link.address} is up", "up", link.name))
 
     def _meet_namesake(self, link: Link, now_ms: int) -> None:

@@ -35,7 +35,6 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )  # fmt: skip
-from chucky.core.view import Declined
 from chucky.messages import Epoch, Naming
 from chucky.names import NodeName
 
@@ -84,7 +83,7 @@ class Ownership:
         self.lease = lease
         self.lapsed: Epoch | None = None
         self.aside_ms: int | None = None  # since when it stands aside
-        self.declined: Declined | None = None
+        self.declined: dict[tuple[NodeName, int], int] = {}
         self._declines = 0  # in a row
         self.wants = False  # a takeover to this node is asked for
         self.on_standby = False
@@ -134,7 +133,7 @@ class Ownership:
         self.hold = verdict if isinstance(verdict, Hold) else Hold()
         if self.hold.aside:
             self.aside_ms = now_ms if self.aside_ms is None else self.aside_ms
-        elif not isinstance(verdict, (Claim, Start)):
+        elif not self.hold.passing and not isinstance(verdict, (Claim, Start)):
             self.aside_ms = None
         state, claimed = self.state, self.lease.claim if self.lease else 0
         if self.lease and not isinstance(verdict, (Claim, Start, Succeed, Resume)):
@@ -267,11 +266,10 @@ class Ownership:
     def _was_declined(self, naming: Naming, now_ms: int) -> None:
         """What keeps a successor from starting may last: at first it may be named at once, then
         after a while only."""
-        if self.declined is None or now_ms - self.declined.until_ms >= PROVEN_MS:
-            self._declines = 0
+        self.declined = {w: t for w, t in self.declined.items() if now_ms - t < PROVEN_MS}
+        self._declines = self._declines + 1 if self.declined else 0
         wait_ms = BACKOFF_MS << min(self._declines - 1, 3) if self._declines else 0
-        self._declines += 1
-        self.declined = Declined(naming.successor, naming.incarnation, now_ms + wait_ms)
+        self.declined[naming.successor, naming.incarnation] = now_ms + wait_ms
 
     def _run(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         assert self.starting is not None

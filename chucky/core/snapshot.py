@@ -30,6 +30,7 @@ class NodeState:
     differs: tuple[str, ...] = ()  # keys of [distributed] that are not as here
     standby: bool = False  # told to give the application away, and not to take it
     placed: bool = False  # the application was placed on it, and runs there
+    able: bool = False  # it could run the application, as it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,7 @@ def _nodes(
             differing.get(name, ()),
             bool(standby),
             bool(placed),
+            own.able if name == members.me else bool(status and status.able and status.synced),
         )
     for tier, patterns in enumerate(nodes.tiers):
         for pattern in patterns:

@@ -71,10 +71,10 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         if all(p.status is not None for p in view.peers):
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
-    again_ms = None  # when who was named, and did not start, may be named again
-    if view.declined is not None and view.now_ms < view.declined.until_ms:
-        *who, again_ms = view.declined
-        ready = [p for p in ready if [p.name, p.incarnation] != who]
+    leaves = view.stop_by_ms is not None or view.on_standby
+    again_ms = [] if leaves else [t for t in view.declined.values() if t > view.now_ms]
+    if again_ms:  # an administrator's wish has an end of its own
+        ready = [p for p in ready if (p.status and p.status.wants) or not _declined(view, p)]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
             return Release()
@@ -86,8 +86,13 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Name(best.name, best.incarnation, best.status.tick)
     why = _lacks_successor(view) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
-    waits = (view.stop_by_ms, ends_ms, again_ms, max(unheard_ms, default=None))
+    waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None), *again_ms)
     return Hold(why, min([t for t in waits if t is not None], default=None))
+
+
+def _declined(view: View, peer: PeerView) -> bool:
+    """Whether it was named, did not start, and would not start now either, in all likelihood."""
+    return view.now_ms < view.declined.get((peer.name, peer.incarnation), 0)
 
 
 def _may_take_over(view: View, peer: PeerView) -> bool:
@@ -195,7 +200,7 @@ def _as_standby(view: View) -> Verdict:
             return _backed(view, Succeed(peer.name))
     for peer in view.peers:
         if peer.status is None:
-            return Hold(f"waiting to hear what {peer.name} knows")
+            return Hold(f"waiting to hear what {peer.name} knows", passing=True)
     if view.holders:
         return _beside_owner(view)
     return _vacant(view) if view.able else Hold()
@@ -258,7 +263,7 @@ def _vacant(view: View) -> Verdict:
     """No owner is heard: wait out the vacancy, stand aside for a better node, or start."""
     dialled = _dialled(view)
     if dialled is not None:
-        return Hold(f"asking whether {dialled[1]} lives", dialled[0])
+        return Hold(f"asking whether {dialled[1]} lives", dialled[0], passing=True)
     wait, lost, back = _loss(view)
     if wait is not None:
         return wait

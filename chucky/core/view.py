@@ -49,14 +49,6 @@ class LeaseView(NamedTuple):
     free_from_ms: int = 0  # when it can first be given
 
 
-class Declined(NamedTuple):
-    """A named successor that did not start, and until when this node names it no more."""
-
-    node: NodeName
-    incarnation: int
-    until_ms: int
-
-
 # Not frozen, although nobody changes one: that would take eight times as long to make, and one is
 # made at every step.
 @dataclass(slots=True)
@@ -94,7 +86,8 @@ class View:
     binding: frozenset[NodeName] = frozenset()  # owners placed while this node was up
     lapsed: Epoch | None = None  # the last ownership here whose lease ran out
     aside_ms: int | None = None  # since when this node stands aside for one that could start
-    declined: Declined | None = None  # who was named last, and did not take it
+    # Who was named and did not start, and until when it is named no more.
+    declined: Mapping[tuple[NodeName, int], int] = field(default_factory=dict)
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up

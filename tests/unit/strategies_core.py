@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from chucky.core.vacancy import Record
-from chucky.core.view import Declined, DownView, LeaseView, PeerView, View
+from chucky.core.view import DownView, LeaseView, PeerView, View
 from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
@@ -183,7 +183,7 @@ NEAR_VIEW: list[Difference] = [
     ("lease", LeaseView(NOW_MS + 2, 2, 2)), ("stop_by_ms", NOW_MS + 2), ("records", ()),
     ("wants", True), ("on_standby", True), ("placed_tick", 2), ("binding", frozenset(OTHERS)),
     *(("aside_ms", NOW_MS - 4 * TICK_TIME_MS + ms) for ms in (-1, 0, 1)),
-    *(("declined", Declined(of, INCARNATION, NOW_MS + 2)) for of in OTHERS),
+    *(("declined", {(of, INCARNATION): NOW_MS + 2}) for of in OTHERS),
     ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2),
     *(("lease", LeaseView(None, 0, needed, None, NOW_MS + 2)) for needed in (1, 2, 3)),
     ("nodes", LISTS[1]), ("nodes", LISTS[2]), *(("now_ms", NOW_MS + ms) for ms in range(1, 6)),

@@ -1,6 +1,7 @@
 """The count of crashes: what counts, what ends the row, and how long a node waits."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,12 @@ def life(path: Path, then: Callable[[Crashes], None] = lambda crashes: None) -> 
     return crashes
 
 
-def wait_ms(path: Path, timeout_ms: int | None = TIMEOUT_MS, alone: bool = False) -> int:
+def wait_ms(path: Path, timeout_ms: int | None = TIMEOUT_MS, others_can: bool = True) -> int:
     """For how long the next one waits."""
     crashes = Crashes(str(path), timeout_ms, BEGAN_MS)
-    return next(ms for ms in range(0, 200_000, 500) if not crashes.trouble(alone, BEGAN_MS + ms))
+    return next(
+        ms for ms in range(0, 200_000, 500) if not crashes.trouble(others_can, BEGAN_MS + ms)
+    )
 
 
 def test_from_the_third_in_a_row_on_it_waits_longer_each_time(tmp_path: Path) -> None:
@@ -38,10 +41,10 @@ def test_from_the_third_in_a_row_on_it_waits_longer_each_time(tmp_path: Path) ->
     assert waits == [0, 0, 13_000, 21_000, 37_000, 65_000, 65_000, 65_000]
 
 
-def test_alone_it_waits_for_the_others_to_come_only(tmp_path: Path) -> None:
+def test_where_no_other_can_it_waits_for_them_to_come_only(tmp_path: Path) -> None:
     for _ in range(6):
         life(tmp_path / "crashes")
-    assert wait_ms(tmp_path / "crashes", alone=True) == MEETING_MS
+    assert wait_ms(tmp_path / "crashes", others_can=False) == MEETING_MS
     assert wait_ms(tmp_path / "crashes", timeout_ms=None) == 0  # nobody else ever may own
 
 
@@ -76,6 +79,13 @@ def test_a_standby_that_ends_in_good_order_keeps_the_count(tmp_path: Path) -> No
 def test_what_is_no_count_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "crashes").write_text(text)
     assert 0 <= wait_ms(tmp_path / "crashes") <= 65_000
+
+
+def test_an_old_count_tells_of_another_time(tmp_path: Path) -> None:
+    for _ in range(TOLERATED + 1):
+        life(tmp_path / "crashes")
+    os.utime(tmp_path / "crashes", (0, 0))
+    assert wait_ms(tmp_path / "crashes") == 0
 
 
 def test_without_its_folder_it_counts_nothing(tmp_path: Path) -> None:

@@ -444,6 +444,14 @@ def test_a_node_that_never_speaks_holds_up_nobody_however_often_it_links() -> No
     assert [p.name for p in b.members.views(2 * TICK_TIME_MS)[0]] == [C]
 
 
+def test_nor_where_each_link_takes_the_place_of_the_last() -> None:
+    b = End(B)
+    for number in range(9):
+        b.up(number + 1, C, now_ms=number * TICK_TIME_MS // 4)
+    assert b.in_use(C) == 9
+    assert b.members.views(2 * TICK_TIME_MS)[0] == ()
+
+
 def test_a_node_that_was_away_for_a_tick_time_is_waited_for_anew() -> None:
     b = End(B)
     b.up(1, C)

@@ -1375,3 +1375,37 @@ def test_no_more_than_from_a_wake_follows_from_a_beacon_that_is_not_heeded() -> 
         assert node.heeds(beacon) == heeded
         at = Address("10.0.0.99", 4041)
         assert heeded or follows(ev.BeaconHeard(beacon, at)) == follows(ev.Wake())
+
+
+@pytest.mark.parametrize("every_ms", [1000, 2000, 4000])
+def test_standing_aside_ends_though_another_comes_and_goes(every_ms: int) -> None:
+    """The three of schedule-one-list-differs-and-a-link-is-cut, and an observer whose process ends
+    again and again: each time there was something to wait for, and the wait began anew."""
+    cluster = Cluster(linear(timeout_ms=2000), "abcz")
+    cluster.cut("b", "c")
+    for short, delay_ms in (("b", 0), ("a", 0), ("c", 300)):
+        cluster.start(short, settings=linear(timeout_ms=2000, takeover_delay_ms=delay_ms))
+        cluster.run(5)
+    for _ in range(12_000 // every_ms):
+        cluster.start("z")
+        cluster.run(every_ms // 2)
+        cluster.kill("z")
+        cluster.run(every_ms // 2)
+    assert len(cluster.serving) == 1
+
+
+def test_two_that_decline_in_turn_are_not_named_at_once_either() -> None:
+    tiers = PriorityList(((B, C), (A,)))
+    cluster = Cluster(settings(nodes=tiers, takeover_delay_ms=2000), "abc")
+    cluster.start("a")
+    cluster.run(3000)
+    cluster.start("b", "c")
+    cluster.run(1000)
+    for one, other in (("a", "b"), ("b", "a"), ("a", "c"), ("c", "a")):  # too slow for a naming
+        cluster.lan.set_slow(cluster.hosts[one], cluster.hosts[other], 250 * MS)
+    cluster.run(60_000)
+    assert 8 <= sum("hands over" in said for said in cluster.log("a")) <= 20
+    began_ms = cluster.now_ms
+    cluster.heal()
+    cluster.stop("a")  # who stops does not wait
+    assert cluster.run_until(lambda: cluster.serving == "b") <= 1000, cluster.now_ms - began_ms

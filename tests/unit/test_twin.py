@@ -33,7 +33,7 @@ HOLD: set[Essence] = {("Hold", False)}
 
 def essence(verdict: Verdict) -> Essence:
     """Return what of a verdict the twin judges: not its words, nor when to ask again."""
-    told = {"why", "until_ms", "aside", "lacks"}
+    told = {"why", "until_ms", "aside", "passing", "lacks"}
     fields = [f.name for f in dataclasses.fields(verdict) if f.name not in told]
     return (type(verdict).__name__, *(getattr(verdict, name) for name in fields))
 
@@ -196,9 +196,9 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
             return HOLD
         able = {n for n in able if said(v)[n].wants or takes_over(v, n)}
     ready = [n for n in able if said(v)[n].ready == mine]
-    if v.declined is not None and v.now_ms < v.declined.until_ms:
-        declined = v.declined.node, v.declined.incarnation
-        ready = [n for n in ready if (n, up(v)[n].incarnation) != declined]
+    if v.stop_by_ms is None and not v.on_standby:
+        declined = {who for who, until_ms in v.declined.items() if v.now_ms < until_ms}
+        ready = [n for n in ready if said(v)[n].wants or (n, up(v)[n].incarnation) not in declined]
     if not ready:
         return HOLD
     # 0008: whom an administrator asked for comes first.

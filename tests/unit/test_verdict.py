@@ -22,7 +22,7 @@ from chucky.core.verdicts import (
     Withdraw,
     Yield,
 )
-from chucky.core.view import Declined, DownView, LeaseView, PeerView, View
+from chucky.core.view import DownView, LeaseView, PeerView, View
 from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
 from chucky.names import NodePattern
 from chucky.priority import PriorityList
@@ -138,21 +138,41 @@ OWNER = {
     "5: a better tier is ready that declined just now": (
         {
             "peers": (peer(A, ready=E3), peer(D, ready=E3)),
-            "declined": Declined(A, 10, NOW_MS + 9),
-            "stop_by_ms": STOP_MS,
+            "declined": {(A, 10): NOW_MS + 9},
+            "nodes": PriorityList(tuple((NodePattern(k),) for k in "adbc")),
         },
         Name(D, 40, 50),
     ),
+    "5: it stops, and who is ready declined just now": (
+        {
+            "peers": (peer(A, ready=E3), peer(D, ready=E3)),
+            "declined": {(A, 10): NOW_MS + 9},
+            "stop_by_ms": STOP_MS,
+        },
+        Name(A, 10, 50),
+    ),
+    "5: one is asked for that declined just now": (
+        {"peers": (peer(D, ready=E3, wants=True),), "declined": {(D, 40): NOW_MS + 9}},
+        Name(D, 40, 50),
+    ),
+    "5: all that are ready declined just now": (
+        {
+            "peers": (peer(A, ready=E3), peer(D, ready=E3)),
+            "declined": {(A, 10): NOW_MS + 9, (D, 40): NOW_MS + 5},
+            "nodes": PriorityList(tuple((NodePattern(k),) for k in "adbc")),
+        },
+        Hold("", NOW_MS + 5),
+    ),
     "5: nobody is ready but who declined just now": (
-        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 10, NOW_MS + 9)},
+        {"peers": (peer(A, ready=E3),), "declined": {(A, 10): NOW_MS + 9}},
         Hold("", NOW_MS + 9),
     ),
     "5: a former start of it declined": (
-        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 9, NOW_MS + 9)},
+        {"peers": (peer(A, ready=E3),), "declined": {(A, 9): NOW_MS + 9}},
         Name(A, 10, 50),
     ),
     "5: it declined a while ago": (
-        {"peers": (peer(A, ready=E3),), "declined": Declined(A, 10, NOW_MS)},
+        {"peers": (peer(A, ready=E3),), "declined": {(A, 10): NOW_MS}},
         Name(A, 10, 50),
     ),
     "5: stopping, alone": ({"stop_by_ms": STOP_MS}, Release()),
@@ -543,7 +563,7 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
     "one starts": ({"peers": (peer(D, starting=E5),)}, Hold()),
     "a peer has said nothing yet": (
         {"peers": (PeerView(C, 30, None),)},
-        Hold("waiting to hear what c@h knows"),
+        Hold("waiting to hear what c@h knows", passing=True),
     ),
     "1: not synced": ({"synced": False}, Hold()),
     "1: still looking": ({"listening": True}, Hold()),
@@ -666,7 +686,7 @@ VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
     ),
     "4: a dial asks whether one lives": (
         {"down": {D: DownView(NOW_MS, None, NOW_MS + 300)}},
-        Hold("asking whether d@h lives", NOW_MS + 300),
+        Hold("asking whether d@h lives", NOW_MS + 300, passing=True),
     ),
     "4: a dial asked": ({"down": {D: DownView(NOW_MS, None, NOW_MS)}}, Start()),
     "L2: the lost owner is back": (
