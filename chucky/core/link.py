@@ -29,6 +29,11 @@ class Link:
     leaving: bool = False
     mute_ms: int | None = None  # since when its node, over however many links, has said no Status
 
+    def succeed(self, old: "Link") -> None:
+        """Take the place of another one with the same process: what was said on that holds."""
+        self.status, self.news, self.echo = old.status, old.news, old.echo
+        self.since_tick, self.mute_ms = old.since_tick, old.mute_ms
+
     @property
     def dialled(self) -> bool:
         """Whether this node was the one who dialled."""

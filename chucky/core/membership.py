@@ -155,11 +155,12 @@ class Membership:
     def _take(self, link: Link, now_ms: int) -> None:
         known, gone = self.links.get(link.name), self.gone.pop(link.name, None)
         self.links[link.name] = link
-        if link.status is None:  # one that has waited for its name may have spoken
-            late = gone is None or now_ms - gone.ended_ms >= self._tick_time_ms
-            before = known or (None if late else gone)
-            since_ms = before.mute_ms if before else None
-            link.mute_ms = now_ms if since_ms is None else since_ms
+        if known and known.incarnation == link.incarnation and link.status is None:
+            link.succeed(known)
+        elif link.status is None:  # one that has waited for its name may have spoken
+            since_ms = gone.mute_ms if gone else None
+            recent = gone and now_ms - gone.ended_ms < self._tick_time_ms
+            link.mute_ms = since_ms if recent and since_ms is not None else now_ms
         self.refusals.names.pop(link.name, None)
         for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
             self.look.handshake_ended(dial)
@@ -392,8 +393,7 @@ class Membership:
 
     def deadlines(self, now_ms: int) -> list[int]:
         """Return each time at which settle has something to do."""
-        tick_time_ms = self._tick_time_ms
-        times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
+        times = [max(link.alive_ms + self._tick_time_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
             if due_ms is not None:
                 times.append(due_ms)

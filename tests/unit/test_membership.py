@@ -10,7 +10,7 @@ from chucky.core.link import Link
 from chucky.core.membership import ANSWERS_PER_S, DYING_MS, Membership
 from chucky.core.refusals import REFUSAL_MS, REFUSALS
 from chucky.core.startup import Look
-from chucky.messages import Beacon, Hello, Member, NameTaken, Status
+from chucky.messages import Beacon, Epoch, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
 from tests.sim.cluster import Cluster
@@ -442,6 +442,23 @@ def test_a_node_that_never_speaks_holds_up_nobody_however_often_it_links() -> No
     assert b.members.views(2 * TICK_TIME_MS)[0] == ()
     b.members.status(1, status(1), 2 * TICK_TIME_MS)
     assert [p.name for p in b.members.views(2 * TICK_TIME_MS)[0]] == [C]
+
+
+def test_what_was_said_on_a_link_holds_on_the_one_that_takes_its_place() -> None:
+    """Else an owner is not heard for a moment, and who yielded to it starts again."""
+    b, epoch = End(B), Epoch(1, C)
+    b.up(1, C)
+    b.members.status(1, status(7)._replace(running=epoch), 5)
+    b.up(-1, C, now_ms=6)
+    assert b.in_use(C) == -1
+    assert [h.epoch for h in b.members.hears(6)] == [epoch]
+    assert b.members.status(-1, status(7), 7) is None  # it was read
+    c = End(C)
+    c.up(1, B)
+    c.members.status(1, status(7)._replace(running=Epoch(1, B)), 5)
+    c.up(2, B, incarnation=11, now_ms=6)
+    c.members.link_down(1, Ended.CLOSED, B, at(B), 7)  # its former start said that
+    assert not list(c.members.hears(7))
 
 
 def test_nor_where_each_link_takes_the_place_of_the_last() -> None:
