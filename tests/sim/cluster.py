@@ -183,7 +183,7 @@ class Cluster:
         so."""
         host = self.hosts[key]
         self.tell(f"{key}: moves to {address}")
-        host.address = Address(address, host.address.port)
+        host.address, host.moved = Address(address, host.address.port), True
         self.links.lead_nowhere(host)
         self.lan.moved(host)
         known = ev.AddressesChanged((host.address,), came_up=True)

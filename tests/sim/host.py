@@ -24,6 +24,7 @@ class Host:
         self.address = Address(f"10.0.0.{number}", PORT)
         self.settings = settings
         self.peers: tuple[Address, ...] = ()  # [discovery] peers of its file
+        self.moved = False  # to another address, at some time
         self.clock = Clock()
         self.wall_s = 1_700_000_000  # the wall clock at true time 0
         self.late_us = 0  # timers fire late by up to this

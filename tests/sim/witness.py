@@ -18,6 +18,9 @@ from tests.sim.orders import Administrators
 # Two hear each other on paths that got slower by a part of a tick time, there and back: unless no
 # dial there is answered before it is abandoned (rule 4).
 SLOW = 4
+# A link of before a machine moved stands until it is silent, which a process that was paused finds
+# out when it goes on; and only beacons tell where that machine is now (docs/decisions/0009).
+HINT_US = 1000 * MS
 
 Ownership = tuple[Epoch, int]  # with its owner's incarnation
 
@@ -91,6 +94,8 @@ class Witness(Watch):
             return None  # they refuse each other: S2 and rule 10 say so
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
         since_us = max(since_us, self._waits_us(one, other), self._waits_us(other, one))
+        if one.moved or other.moved:
+            since_us += one.settings.tick_time_ms * MS + HINT_US
         # As slack_us: a handshake and a Status each way.
         return max(0, self.cluster.time.now_us - since_us - 10 * extra_us)
 
