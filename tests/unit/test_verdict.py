@@ -455,10 +455,10 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
         },
         Hold("standing aside for c@h"),
     ),
-    "L4: one stops that hears of a former start of its own": (
+    "L4: one on standby hears of a former start of its own": (
         {
             "peers": (
-                peer(A, running=E1, stopping=True, hears=(heard(E1)._replace(incarnation=9),)),
+                peer(A, running=E1, on_standby=True, hears=(heard(E1)._replace(incarnation=9),)),
             )
         },
         GetReady(E1),
