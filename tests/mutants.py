@@ -221,7 +221,7 @@ MUTANTS = (
     one("5", "what was said on a link that is replaced is forgotten", "link",
         "self.status, self.news, self.echo = old.status, old.news, old.echo", "pass"),
     one("L4", "a stop waits for who declined just now", "verdict",
-        "again_ms = [] if leaves else [", "again_ms = ["),
+        "rest = {} if leaves else {", "rest = {"),
     one("L8", "to wait for a peer's word begins to stand aside anew", "ownership",
         "elif not self.hold.passing and not isinstance", "elif not isinstance"),
     one("L8", "who never speaks holds up a start for ever", "membership",

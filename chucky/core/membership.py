@@ -313,15 +313,13 @@ class Membership:
 
     def views(self, now_ms: int) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
         """Return what a verdict needs of the peers that are up, and of those that were."""
-        speak = [
-            k for k in self.links.values() if k.mute_ms is None or not self._is_mute(k, now_ms)
-        ]
-        up = tuple([PeerView(k.name, k.incarnation, k.status) for k in speak])
+        up = [k for k in self.links.values() if k.mute_ms is None or not self._is_mute(k, now_ms)]
+        peers = tuple([PeerView(k.name, k.incarnation, k.status) for k in up])
         down = {
             name: DownView(g.heard_ms, g.incarnation if g.dead else None, g.asked_by_ms)
             for name, g in self.gone.items()
         }
-        return up, down
+        return peers, down
 
     def hears(self, now_ms: int) -> Iterator[Heard]:
         """Yield the holders that this node hears itself."""
@@ -393,7 +391,8 @@ class Membership:
 
     def deadlines(self, now_ms: int) -> list[int]:
         """Return each time at which settle has something to do."""
-        times = [max(link.alive_ms + self._tick_time_ms, now_ms + 1) for link in self._all()]
+        tick_time_ms = self._tick_time_ms
+        times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
             if due_ms is not None:
                 times.append(due_ms)

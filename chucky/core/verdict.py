@@ -72,9 +72,12 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     leaves = view.stop_by_ms is not None or view.on_standby
-    again_ms = [] if leaves else [t for t in view.declined.values() if t > view.now_ms]
-    if again_ms:  # an administrator's wish has an end of its own
-        ready = [p for p in ready if (p.status and p.status.wants) or not _declined(view, p)]
+    # Who declined would do so again; an administrator's wish has an end of its own.
+    rest = {} if leaves else {w: t for w, t in view.declined.items() if t > view.now_ms}
+    if rest:
+        ready = [
+            p for p in ready if (p.status and p.status.wants) or (p.name, p.incarnation) not in rest
+        ]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
             return Release()
@@ -86,13 +89,8 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Name(best.name, best.incarnation, best.status.tick)
     why = _lacks_successor(view) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
-    waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None), *again_ms)
+    waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None), *rest.values())
     return Hold(why, min([t for t in waits if t is not None], default=None))
-
-
-def _declined(view: View, peer: PeerView) -> bool:
-    """Whether it was named, did not start, and would not start now either, in all likelihood."""
-    return view.now_ms < view.declined.get((peer.name, peer.incarnation), 0)
 
 
 def _may_take_over(view: View, peer: PeerView) -> bool:
