@@ -26,8 +26,8 @@ from tests.sim.links import End, Links, as_one
 from tests.sim.network import Lan
 
 TWIN_US = 2000 * MS  # what a twin said goes with its links, by the longest tick time drawn
-NETLINK_US = 10 * MS  # and until it hears of another
 ADDRESSES_US = 100 * MS  # what the daemon takes to learn its addresses: it imports pyroute2
+NETLINK_US = 10 * MS  # and until it hears of another
 
 
 class Watch:

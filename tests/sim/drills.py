@@ -17,6 +17,7 @@ from tests.sim.nemesis import Nemesis, spoof
 from tests.sim.orders import DOUBT_US, Administrators
 from tests.sim.requests import Requests
 from tests.sim.swarm import Options
+from tests.sim.witness import HINT_US
 
 STOPS_MS = 5_100  # chucky/core/ownership.py, STOP_LIMIT_MS
 REST_MS = 4_000
@@ -207,7 +208,7 @@ class Drills:
 
     def _heal_us(self) -> int:
         """L5's 500 ms; where a machine moved, only beacons tell where it is (0009: within 1 s)."""
-        return 1_500_000 if any(h.moved for h in self.nodes) else 500_000
+        return 500_000 + (HINT_US if any(h.moved for h in self.nodes) else 0)
 
     def _check_l5(self, ran: list[Host]) -> None:
         """Where exactly the owners that ran at the heal are still what they were."""

@@ -28,6 +28,7 @@ from chucky.net.interfaces import Interface
 from chucky.net.service import FactService, Relay
 from chucky.priority import PriorityList
 from chucky.settings import Discovery, Distributed, Facts, Node, Settings
+from tests.unit.test_interfaces import refuse_thread
 from tests.unit.test_links import Node as Peer
 
 KEY = bytes(32)
@@ -126,9 +127,6 @@ def test_a_reload_without_a_thread_is_refused_and_the_node_can_end(
 ) -> None:
     (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
 
-    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
-        raise RuntimeError("can't start new thread")
-
     async def check(daemon: Daemon) -> None:
         while daemon._tasks:  # the first look at the interfaces, which fails as well
             await asyncio.sleep(0)
@@ -136,7 +134,7 @@ def test_a_reload_without_a_thread_is_refused_and_the_node_can_end(
             await daemon._reload()
         daemon._step(ev.ShutdownRequested())
 
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(threading.Thread, "start", refuse_thread)
     assert run(tmp_path, check) == 0  # its end takes no thread either
 
 

@@ -21,7 +21,15 @@ from chucky.net.interfaces import Interface, InterfaceWatch
 from chucky.net.limits import MAX_SOURCES, SOURCE_BURST, SOURCE_PER_S, SourceLimit, TokenBucket
 from chucky.net.multicast import LOOPBACK_INDEX
 from chucky.wire.beacon import MAX_BEACON, encode
-from tests.unit.test_interfaces import LIMIT_S, ROOT, heard_log, needs_namespaces, play, run
+from tests.unit.test_interfaces import (
+    LIMIT_S,
+    ROOT,
+    heard_log,
+    needs_namespaces,
+    play,
+    refuse_thread,
+    run,
+)
 from tests.unit.test_multicast import NO_INTERFACE, free_port, random_group
 
 GROUP6 = "ff02::6368:7563"
@@ -239,13 +247,10 @@ def test_a_name_waits_for_a_thread_that_cannot_be_had(
 ) -> None:
     monkeypatch.setattr(discovery, "LOOK_UP_S", 0.0)
 
-    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
-        raise RuntimeError("can't start new thread")
-
     async def main() -> None:
         ear, peer = Ear(config), Address("localhost", config.port)
         with monkeypatch.context() as full:
-            full.setattr(threading.Thread, "start", refused)
+            full.setattr(threading.Thread, "start", refuse_thread)
             for _ in range(2):
                 ear.discovery.announce(beacon("a"), [peer])
                 assert (await ear.next())[0] == "a"  # by the group

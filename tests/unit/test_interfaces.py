@@ -236,6 +236,7 @@ def scene_without_threads_and_descriptors() -> None:
 
 
 def refuse_thread(thread: threading.Thread) -> None:
+    """Threading.Thread.start where no process is left, or no memory for its stack."""
     raise RuntimeError("can't start new thread")
 
 

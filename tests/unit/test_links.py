@@ -22,7 +22,7 @@ from chucky.net import tcp
 from chucky.net.links import MAX_HANDSHAKES, MAX_HANDSHAKES_PER_SOURCE, Links
 from chucky.wire.framing import frame
 from chucky.wire.handshake import Acceptor, Initiator
-from tests.unit.test_interfaces import needs_namespaces, play
+from tests.unit.test_interfaces import needs_namespaces, play, refuse_thread
 from tests.unit.test_interfaces import run as run_command
 
 A, B = NodeName("a", "manticore"), NodeName("b", "manticore")
@@ -395,14 +395,11 @@ def test_a_host_name_is_resolved() -> None:
 
 
 def test_a_name_that_no_thread_can_look_up_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(thread: threading.Thread) -> None:  # no process is left, or no memory for its stack
-        raise RuntimeError("can't start new thread")
-
     async def scenario() -> None:
         async with node(A) as a, node(B) as b:
             there = Address("localhost", b.home.port)
             with monkeypatch.context() as full:
-                full.setattr(threading.Thread, "start", refused)
+                full.setattr(threading.Thread, "start", refuse_thread)
                 for dial in range(1, tcp.MAX_RESOLVING + 1):
                     a.dial(dial, there)
                     assert await a.until("down", dial) == (dial, "unreached", None, there)
@@ -604,14 +601,20 @@ def test_each_word_of_a_handshake_has_its_own_time() -> None:
     run(scenario)
 
 
+async def up_and_reset(b: Node, sock: socket.socket) -> int:
+    """Link with b, and end with a reset, as the kernel does for a killed process that has unread
+    bytes; return the link."""
+    await shake_hands(sock)
+    link: int = (await b.until("up"))[0]
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+    return link
+
+
 def test_an_abrupt_end_is_closed() -> None:
     async def scenario() -> None:
         async with node(B) as b:
             with connect(b.home) as sock:
-                await shake_hands(sock)
-                await b.until("up")
-                # What the kernel does for a killed process that has unread bytes: a reset.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+                await up_and_reset(b, sock)
             assert (await b.until("down"))[:3] == (-1, "closed", A)
 
     run(scenario)
@@ -622,9 +625,7 @@ def test_a_link_that_was_reset_just_now_can_be_closed(end: str) -> None:
     async def scenario() -> None:
         async with node(B) as b:
             with connect(b.home) as sock:
-                await shake_hands(sock)
-                link = (await b.until("up"))[0]
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+                link = await up_and_reset(b, sock)
             if end == "close":  # in the same turn of the loop: the node has not seen the reset
                 b.close(link)
             await b.links.stop()
@@ -639,9 +640,7 @@ def test_what_a_reset_link_is_still_sent_is_no_line_in_the_log(
     async def scenario() -> None:
         async with node(B) as b:
             with connect(b.home) as sock:
-                await shake_hands(sock)
-                link = (await b.until("up"))[0]
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0)) + bytes(4))
+                link = await up_and_reset(b, sock)
             for _ in range(16):  # in the same turn of the loop: the node has not seen the reset
                 b.send(link, STATUS)
             assert (await b.until("down"))[:3] == (link, "closed", A)
