@@ -143,11 +143,13 @@ def test_a_stall_is_what_ready_processes_wait_and_excuses_no_more(rivals: list[i
 
 
 def test_a_process_that_stands_still_by_itself_is_no_stall(rivals: list[int]) -> None:
-    os.kill(rivals[0], signal.SIGSTOP)
-    os.waitid(os.P_PID, rivals[0], os.WSTOPPED)
-    before = waited_ns(rivals[0])[rivals[0]]
+    pid = rivals[0]
+    until(lambda: waited_ns(pid)[pid] > 0, "it waits for its rival while it runs")
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    before = waited_ns(pid)[pid]
     at(now_ms() + 200)
-    assert waited_ns(rivals[0])[rivals[0]] == before > 0
+    assert waited_ns(pid)[pid] == before
 
 
 def test_a_traceback_in_a_log_is_found(bed: Bed) -> None:
