@@ -132,7 +132,7 @@ class Cluster:
             for began in self._hooks["began"]:
                 began(host)
             self.step(host, ev.PeersConfigured(host.peers))
-            known = ev.AddressesChanged((host.address,))
+            known = ev.AddressesChanged(host.addresses)
             self.time.after(ADDRESSES_US, self._later, host, host.incarnation, known)
             self.lan.mended()
 
@@ -186,7 +186,7 @@ class Cluster:
         host.address, host.moved = Address(address, host.address.port), True
         self.links.lead_nowhere(host)
         self.lan.moved(host)
-        known = ev.AddressesChanged((host.address,), came_up=True)
+        known = ev.AddressesChanged(host.addresses, came_up=True)
         self.time.after(NETLINK_US, self._later, host, host.incarnation, known)
 
     def thaw(self, *keys: str) -> None:

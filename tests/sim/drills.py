@@ -76,11 +76,12 @@ class Drills:
         """At rest nothing moves, and nobody says much more than its ticks."""
         before, sends = self._owners(), dict(self.cluster.sends)
         sure = self._is_sure(self._owner())
-        self.cluster.run(REST_MS)
+        rest_ms = max(REST_MS, 2 * self.settings.tick_time_ms)
+        self.cluster.run(rest_ms)
         if sure:
             self._must(liveness.nothing_moves(before, self._owners()))
         said = [self.cluster.sends[h.key] - sends[h.key] for h in self.nodes]
-        ticks = REST_MS / self.settings.node.tick_ms
+        ticks = rest_ms / self.settings.node.tick_ms
         self._must(liveness.few_words(max(said) / (len(self.nodes) - 1), ticks))
 
     def _owners(self) -> list[str]:
@@ -220,10 +221,12 @@ class Drills:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], ran[0].name))
 
     def _somebody_serves(self) -> None:
-        """L5, L7: where no node stands aside, and each runs and stays, one serves soon."""
+        """L5, L7: where each node runs and stays, and not all stand aside, one serves soon."""
         if self.options.differs or self.settings.distributed.timeout_ms is None:
             return
-        if any(h.node is None or h.node._own.retry_ms is not None for h in self.nodes):
+        if any(h.node is None for h in self.nodes):
+            return
+        if all(h.node is not None and h.node._own.retry_ms is not None for h in self.listed):
             return
         took_us = self.took_us(lambda: self.serving, self._limit_us())
         if all(h.node is not None and h.view().phase != "stopping" for h in self.nodes):
@@ -473,7 +476,7 @@ class Drills:
         down = self.rng.sample(others, self.rng.randint((size + 1) // 2, size - 1))
         self.requests.calm = False  # for longer than `hold`
         self.cluster.power_off(*(h.key for h in down))
-        took_us = self.took_us(lambda: not self.serving, 20_000 * MS)
+        took_us = self.took_us(lambda: not self.serving, 20_000 * MS + self._lease_us())
         self._must(liveness.s2_the_rest_stops(self.settings, took_us))
         self.cluster.run(self.rng.randint(0, 3 * self._lease_us() // MS))
         if self.serving:

@@ -24,6 +24,8 @@ class Host:
         self.address = Address(f"10.0.0.{number}", PORT)
         self.settings = settings
         self.peers: tuple[Address, ...] = ()  # [discovery] peers of its file
+        self.others: tuple[Address, ...] = ()  # addresses that lead nowhere, or to who dials
+        self.others_first = False
         self.moved = False  # to another address, at some time
         self.clock = Clock()
         self.wall_s = 1_700_000_000  # the wall clock at true time 0
@@ -57,6 +59,13 @@ class Host:
         self.serve_until_ms: int | None = None
         self._view: Snapshot | None = None
         self._route: Route | None = None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """What the daemon finds on its interfaces, in that order."""
+        if self.others_first:
+            return (*self.others, self.address)
+        return (self.address, *self.others)
 
     @property
     def on(self) -> bool:

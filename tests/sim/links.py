@@ -198,6 +198,7 @@ class Links:
     ) -> None:
         """Connect and shake hands, as net/links.py does."""
         target = next((h for h in self.lan.hosts if h.address.host == address.host), None)
+        target = host if address in host.others else target
         if target is None or target is host:
             why, took_us = (Ended.UNREACHED, CONNECT_US) if target is None else (Ended.PROTOCOL, MS)
             end = End(host, link, address, Path(host, host, 0, 0))

@@ -95,10 +95,10 @@ class Nemesis(Watch):
             undo()
 
     def _start_in(self, wait_us: int, host: Host) -> None:
-        phase = self._phase
+        phase, ended = self._phase, host.incarnation
 
         def start() -> None:
-            if phase == self._phase:
+            if (phase, ended) == (self._phase, host.incarnation):  # nobody has started it since
                 self._respawn(host)
 
         self.cluster.time.after(wait_us, start)
@@ -317,7 +317,7 @@ class Nemesis(Watch):
 
     def _addresses(self, host: Host) -> Undo | None:
         """An interface comes up."""
-        self.cluster.give(host.key, ev.AddressesChanged((host.address,), came_up=True))
+        self.cluster.give(host.key, ev.AddressesChanged(host.addresses, came_up=True))
         return None
 
     def _spoof(self, host: Host) -> Undo | None:

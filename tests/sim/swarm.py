@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field, replace
 
-from chucky.names import NodePattern
+from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Node, Settings
 from tests.sim.clock import MS
@@ -55,8 +55,8 @@ def draw(rng: random.Random) -> Options:
     majority = MAJORITY and rng.random() < 0.4
     # What a seed costs grows with the square of the nodes, and with the ticks: the dearest kinds
     # are drawn too, each in one seed of about fifty, and the time goes into many of the others.
-    weights = (1, 2, 4, 12, 24) if len(keys) < 4 else (0, 0, 1, 4, 16)
-    tick_ms = rng.choices((25, 50, 100, 250, 500), weights)[0]
+    weights = (1, 2, 4, 12, 24, 8, 3) if len(keys) < 4 else (0, 0, 1, 4, 16, 5, 2)
+    tick_ms = rng.choices((25, 50, 100, 250, 500, 1000, 2500), weights)[0]
     common = _settings(rng, keys, tick_ms, majority)
     settings = dict.fromkeys(keys, common)
     differs = rng.random() < 0.1
@@ -64,7 +64,7 @@ def draw(rng: random.Random) -> Options:
         for key in keys:
             if rng.random() < 0.4:
                 settings[key] = _other(rng, common, keys)
-    fast = tick_ms * MS // 8
+    fast = min(tick_ms, 500) * MS // 8
     kinds = [k for k in FAULTS if rng.random() < 0.5 and (k != "twin" or not majority)]
     options = Options(
         keys=keys,
@@ -164,6 +164,11 @@ def build(options: Options, seed: int) -> Cluster:
         host.late_us, host.app_us = options.late_us, options.app_us
         if rng.random() < 0.1:
             host.wall_s += rng.randint(-100_000, 100_000)
+        if rng.random() < 0.5:
+            several = [f"192.168.{ord(key)}.1", f"10.8.0.{ord(key)}", "172.17.0.1", "172.18.0.1"]
+            told = rng.sample(several, rng.randint(1, 3))
+            host.others = tuple(Address(a, 4041) for a in told)
+            host.others_first = rng.random() < 0.5
     stranger = cluster.add("x", options.settings[options.keys[0]], delay_us=(200, 0))
     stranger.stranger = True
     lan = cluster.lan
