@@ -171,6 +171,8 @@ class Daemon:
             self._status = sentence
             self._notifier.status(sentence)
         self._alarm.set(self._node.deadline())
+        if self._application.waits_in_vain(self._others_can):
+            self._step(ev.Reloaded(self._settings))  # as an administrator would: it tries at once
 
     def _act(self, action: ac.Action) -> None:
         match action:
@@ -272,13 +274,14 @@ class Daemon:
 
     def _on_stop_signal(self) -> None:
         self._notifier.stopping()
+        self._application.forgive()
         self._leave(clock_ms() + LANDING_MS)
 
     def _leave(self, by_ms: int) -> None:
         # A node that shares the port takes the new requests; who is connected has an answer before
         # this one leaves. Each time: it may have come to own meanwhile, and bound it anew.
         self._service.unbind()
-        if self._service.asking and clock_ms() < by_ms:
+        if self._service.waiting and clock_ms() < by_ms:
             asyncio.get_running_loop().call_later(LANDING_MS / 1000 / 20, self._leave, by_ms)
         else:
             self._step(ev.ShutdownRequested())

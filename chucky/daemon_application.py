@@ -1,6 +1,7 @@
 """The application as the core has it got ready, started and stopped: the facts and their port."""
 
 import random
+from collections.abc import Callable
 
 from chucky import facts
 from chucky.core import events as ev
@@ -20,26 +21,40 @@ class Application:
         self._service = service
         self._crashes = crashes
         self.book = facts.FactBook(("",), random.Random())
+        self._waits = False  # for what its crashes cost it
 
     def prepare(self, others_can: bool) -> ev.Event:
         """Do all but serve. With standby = "relay" the port is bound whatever the facts are.
         `others_can`: another node that is up could run it."""
         failed = self._load(bind=self.settings.facts.standby == "relay")
-        if failed is None and (trouble := self._crashes.trouble(others_can, clock_ms())):
+        trouble = "" if failed else self._crashes.trouble(others_can, clock_ms())
+        self._waits = bool(trouble)
+        if trouble:
             failed = ev.ApplicationFailed(trouble)
         return failed or ev.ApplicationReady()
+
+    def waits_in_vain(self, others_can: Callable[[], bool]) -> bool:
+        """Whether it waits for its crashes' sake, and need not any more: say so once."""
+        in_vain = self._waits and not self._crashes.trouble(others_can(), clock_ms())
+        self._waits &= not in_vain
+        return in_vain
 
     def start(self, epoch: Epoch) -> ev.Event:
         """Serve from now on, if nothing fails."""
         failed = self._load(bind=True)
         if failed is None:
-            self._crashes.began()
+            self._crashes.began(clock_ms())
         return failed or ev.ApplicationStarted(epoch)
 
     def stop(self) -> None:
         """Serve no more: an end in good order."""
-        self._crashes.over()
+        self.forgive()
         self._unbind_if_closed()
+
+    def forgive(self) -> None:
+        """Count no crash of before: who ends it, or stops the node, may have mended it."""
+        self._crashes.over()
+        self._waits = False
 
     def take(self, lines: tuple[str, ...]) -> None:
         """Choose from these facts from now on."""

@@ -11,11 +11,16 @@ import os
 import time
 from contextlib import suppress
 
+from chucky import files
+from chucky.errors import NotAFile
+
 PROVEN_S = 60.0  # who has owned for so long has not crashed, as for an application that fails
 TOLERATED = 2  # crashes in a row after which it owns at once: somebody may have killed it
 LEAST_WAIT_MS, MOST_WAIT_MS = 8_000, 60_000  # beyond the timeout, doubled with each crash more
 MEETING_MS = 3_000  # in which it meets those that could own instead
-FORGOTTEN_S = 600  # a count that is so old tells of another time
+# A count that is so old tells of another time: a process that is not proven ends, at the latest by
+# the watchdog, and is started anew long before.
+FORGOTTEN_S = 120
 
 
 class Crashes:
@@ -34,33 +39,38 @@ class Crashes:
     def trouble(self, others_can: bool, now_ms: int) -> str:
         """Return why this node must not own yet, or "". `others_can`: another node could."""
         met = now_ms - self._began_ms >= MEETING_MS
-        if now_ms >= self._until_ms or (met and not others_can):
+        if not self._count or now_ms >= self._until_ms or (met and not others_can):
             return ""
         return (
             f"{self._count} times in a row its process ended just after it had begun to; it tries"
             " again in a while"
         )
 
-    def began(self) -> None:
+    def began(self, now_ms: int) -> None:
         """It owns: if its process ends now, that is one more."""
-        self.over()
+        if now_ms - self._until_ms >= FORGOTTEN_S * 1000:
+            self._count = 0
         with suppress(OSError), open(self._path, "w", encoding="ascii") as file:
             file.write(str(self._count + 1))
+        self._cancel()
         self._owns = asyncio.get_running_loop().call_later(PROVEN_S, self.over)
 
     def over(self) -> None:
-        """It has owned for long, or ends that in good order: what comes is the first again."""
+        """It has owned for long, or an administrator ends it: what comes is the first again."""
+        self._cancel()
+        self._count = 0
+        with suppress(OSError):
+            os.unlink(self._path)
+
+    def _cancel(self) -> None:
         if self._owns is not None:
             self._owns.cancel()
-            self._owns, self._count = None, 0
-            with suppress(OSError):
-                os.unlink(self._path)
+            self._owns = None
 
 
 def _read(path: str) -> int:
     try:
-        with open(path, encoding="ascii") as file:
-            old = time.time() - os.fstat(file.fileno()).st_mtime >= FORGOTTEN_S
-            return 0 if old else max(0, int(file.read(10)))
-    except (OSError, ValueError):
+        old = abs(time.time() - os.stat(path).st_mtime) >= FORGOTTEN_S  # or the clock was set
+        return 0 if old else max(0, int(files.read(path, 10)))
+    except (OSError, ValueError, NotAFile):
         return 0

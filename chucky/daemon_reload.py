@@ -32,12 +32,14 @@ async def read_files(
     settings, warnings = config.load(options.config)
     secret = cookie.read(options.cookie_file or settings.node.cookie_file)
     lines = facts.load(settings.facts.file)
+    thread = ThreadPoolExecutor(1)  # not the loop's, whose end takes one more
     try:
-        with ThreadPoolExecutor(1) as thread:  # not the loop's, whose end takes one more
-            # 50 ms: more than a short tick.
-            key = await asyncio.get_running_loop().run_in_executor(thread, cookie.key, secret)
+        # 50 ms: more than a short tick.
+        key = await asyncio.get_running_loop().run_in_executor(thread, cookie.key, secret)
     except RuntimeError as error:  # no process is left, or no memory for its stack
         raise ChuckyError(f"the cookie's key: {error}; try again") from None
+    finally:
+        thread.shutdown(wait=False)  # who asked may have left: nobody waits for it, then
     return settings, warnings, key, lines
 
 

@@ -132,11 +132,6 @@ class FactService:
         return self._port.number
 
     @property
-    def asking(self) -> bool:
-        """Whether an answer to what it asked for its clients is still to come."""
-        return bool(self._flights)
-
-    @property
     def waiting(self) -> int:
         """How many requests wait for an answer."""
         return len(self._waiting)

@@ -34,6 +34,7 @@ class Notifier:
 
     def __init__(self) -> None:
         self._notifier = None
+        self._stops = False
         self._owed: dict[str, str] = {}  # the last message of each kind that did not get through
         if os.environ.get("NOTIFY_SOCKET"):
             with contextlib.suppress(OSError):  # nobody is there
@@ -42,7 +43,8 @@ class Notifier:
 
     def ready(self) -> None:
         """The node's sockets are bound; also ends a reload."""
-        self._notify("READY=1")
+        if not self._stops:  # a reload may end while the node stops
+            self._notify("READY=1")
 
     def status(self, sentence: str) -> None:
         """Show this sentence in `systemctl status`."""
@@ -58,10 +60,12 @@ class Notifier:
     def reloading(self) -> None:
         """A reload began; `ready` ends it."""
         # Type=notify-reload (systemd 253) wants the time too; older ones ignore it.
-        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if not self._stops:
+            self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The node leaves in good order."""
+        self._stops = True
         self._notify("STOPPING=1")
 
     def _notify(self, state: str) -> None:

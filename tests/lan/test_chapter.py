@@ -3,9 +3,11 @@
 Needs no root. Every node is asked throughout; the last line of a test says who owned it, in order.
 """
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.lan.bed import Bed, at, merged, now_ms, throughout, until
+from tests.lan.bed import Bed, Daemon, at, merged, now_ms, throughout, until
 from tests.lan.cluster import (
     ALL_MANDATORY,
     FAILOVER_MARGIN_MS,
@@ -130,6 +132,24 @@ def test_an_owner_whose_process_ends_again_and_again_leaves_it_to_the_next(bed: 
     cluster.eye.served_everywhere("b", "abc", now_ms())
     until(lambda: cluster["a"].status()["phase"] == "owner", "a has it back")
     assert now_ms() - cluster["a"].started_ms >= 13_000
+
+
+@pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill])
+def test_what_waits_for_its_crashes_owns_when_no_other_can(
+    bed: Bed, end: Callable[[Daemon], int]
+) -> None:
+    cluster = loopback(bed, {"distributed": {"timeout": 0}}, labels="ab")
+    cluster.form("ab")
+    cluster["a"].kill()
+    cluster["a"].exit_code()
+    cluster["b"].reaches("owner")
+    cluster["a"].crashes.write_text("5")
+    cluster["a"].start(again=True)
+    at(cluster["a"].ready() + 8000)  # its tries are some seconds apart by now
+    assert "cannot run the application: 5 times" in cluster["a"].status()["sentence"]
+    ended_ms = end(cluster["b"])
+    first_ms = cluster.eye.first("a", ended_ms)
+    cluster.stall.assert_by(ended_ms + RETURN_MS, first_ms, ended_ms)
 
 
 def test_a_second_failure_during_the_wait_does_not_lengthen_it(bed: Bed) -> None:

@@ -122,6 +122,33 @@ def test_of_two_reloads_the_one_that_read_last_wins(
     assert run(tmp_path, check) == 0
 
 
+def test_who_asks_for_a_reload_and_leaves_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, derived = threading.Event(), []
+    (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+
+    def slowly(secret: bytes) -> bytes:
+        derived.append(left.wait(5))
+        return KEY
+
+    async def check(daemon: Daemon) -> None:
+        monkeypatch.setattr(cookie, "key", slowly)
+        reload = asyncio.create_task(daemon._reload())
+        while not daemon._reloads.locked():
+            await asyncio.sleep(0)
+        reload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reload
+        left.set()
+        while not derived:
+            await asyncio.sleep(0)
+        daemon._step(ev.ShutdownRequested())
+
+    assert run(tmp_path, check) == 0
+    assert derived == [True]
+
+
 def test_a_reload_without_a_thread_is_refused_and_the_node_can_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,13 +376,13 @@ def test_who_comes_to_own_while_answers_land_leaves_the_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check(daemon: Daemon) -> None:
-        asking, bound = iter((True, False)), []
+        waiting, bound = iter((1, 0)), []
 
         def step(event: ev.Event) -> None:
             bound.append(daemon._service.bound)
             Daemon._step(daemon, event)
 
-        monkeypatch.setattr(FactService, "asking", property(lambda _: next(asking)))
+        monkeypatch.setattr(FactService, "waiting", property(lambda _: next(waiting)))
         monkeypatch.setattr(daemon, "_step", step)
         daemon._on_stop_signal()
         daemon._service.bind()  # as a failover does

@@ -44,10 +44,22 @@ def test_each_message(manager: socket.socket) -> None:
     assert manager.recv(4096) == b"READY=1"
     notifier.watchdog()
     assert manager.recv(4096) == b"WATCHDOG=1"
-    notifier.stopping()
-    assert manager.recv(4096) == b"STOPPING=1"
     notifier.reloading()
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[1-9]\d+", manager.recv(4096))
+    notifier.stopping()
+    assert manager.recv(4096) == b"STOPPING=1"
+
+
+def test_a_reload_that_ends_while_the_node_stops_does_not_say_that_it_is_ready(
+    manager: socket.socket,
+) -> None:
+    notifier = Notifier()
+    notifier.stopping()
+    notifier.ready()
+    notifier.reloading()
+    notifier.watchdog()
+    said = [manager.recv(4096) for _ in range(2)]
+    assert said == [b"STOPPING=1", b"WATCHDOG=1"]
 
 
 def test_status_is_utf8(manager: socket.socket) -> None:
