@@ -136,9 +136,9 @@ class Ownership:
         elif not self.hold.passing and not isinstance(verdict, (Claim, Start)):
             self.aside_ms = None
         state, claimed = self.state, self.lease.claim if self.lease else 0
-        if self.lease and not isinstance(verdict, (Claim, Start, Succeed, Resume)):
-            if state in (State.STANDBY, State.YIELDING):
-                self.lease.withdraw()
+        claims = self.hold.passing or isinstance(verdict, (Claim, Start, Succeed, Resume))
+        if self.lease and not claims and state in (State.STANDBY, State.YIELDING):
+            self.lease.withdraw()
         row = TRANSITIONS[state][type(verdict)]
         if row.effect is None:
             return self.lease is not None and self.lease.claim != claimed  # its own vote is free
@@ -148,8 +148,8 @@ class Ownership:
             words = {"me": self.me, "running": self.running, "verdict": verdict}
             self._report(row.level, row.sentence.format(**words), self.running)
         row.effect(self, verdict, tick, now_ms)
-        claims = self.lease.claim if self.lease else 0
-        return (self.state, self.running, self.asked_tick) != before or claims != claimed
+        claim = self.lease.claim if self.lease else 0
+        return (self.state, self.running, self.asked_tick) != before or claim != claimed
 
     # What the application did.
 

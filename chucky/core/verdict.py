@@ -5,9 +5,9 @@ lost, repeated or late Status makes a view older, never wrong. The rules are DES
 the numbers in the comments are theirs. The caller carries the verdict out and asks again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
-from chucky.core.standing import before_me, better_tier, outranks, precedence, turn
+from chucky.core.standing import before_me, better_tier, goes_first, outranks, precedence, turn
 from chucky.core.vacancy import Record
 from chucky.core.verdicts import (
     Advance,
@@ -71,9 +71,9 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         if all(p.status is not None for p in view.peers):
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
-    leaves = view.stop_by_ms is not None or view.on_standby
-    # Who declined would do so again; an administrator's wish has an end of its own.
-    rest = {} if leaves else {w: t for w, t in view.declined.items() if t > view.now_ms}
+    # Who declined would do so again; a stop, and the wish for a takeover, have an end of their own.
+    stops = view.stop_by_ms is not None
+    rest = {} if stops else {w: t for w, t in view.declined.items() if t > view.now_ms}
     if rest:
         ready = [
             p for p in ready if (p.status and p.status.wants) or (p.name, p.incarnation) not in rest
@@ -87,7 +87,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         best = min(ready, key=lambda p: turn(view, p))
         assert best.status is not None
         return Name(best.name, best.incarnation, best.status.tick)
-    why = _lacks_successor(view) if view.on_standby else ""
+    why = _lacks_successor(view, rest) if view.on_standby else ""
     ends_ms = view.lease.until_ms if view.lease else None
     waits = (view.stop_by_ms, ends_ms, max(unheard_ms, default=None), *rest.values())
     return Hold(why, min([t for t in waits if t is not None], default=None))
@@ -102,13 +102,14 @@ def _may_take_over(view: View, peer: PeerView) -> bool:
     return s.wants or (view.takeover and free and better_tier(view, peer.name, view.me))
 
 
-def _lacks_successor(view: View) -> str:
-    """Say why an owner on standby goes on serving."""
+def _lacks_successor(view: View, rest: Container[tuple[NodeName, int]]) -> str:
+    """Say why an owner on standby goes on serving; `rest`: who declined just now."""
     found = []
     for peer in view.peers:
         if view.nodes.tier(peer.name) is not None:
             s = peer.status
-            why = "gets ready" if peer.able else "cannot run it now"
+            declined = (peer.name, peer.incarnation) in rest
+            why = "declined" if declined else "gets ready" if peer.able else "cannot run it now"
             if s is None or not s.synced:
                 why = "is not synced"
             elif s.on_standby:
@@ -170,12 +171,12 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
 
 def _as_starting(view: View, epoch: Epoch) -> Verdict:
     """S1: of two that start beside one peer the later one is told of the other, at the latest with
-    the echo that it waits for. Of two that hear of each other the better-standing goes on."""
+    the echo that it waits for. Of those that hear of each other one goes on."""
     if view.asked_tick == 0:
         return Hold("starting")
     rivals = view.holders
     late = view.now_ms >= view.asked_by_ms
-    lost = any(h.holds is not Holds.STARTING or not outranks(view, epoch, h) for h in rivals)
+    lost = any(h.holds is not Holds.STARTING or not goes_first(view, epoch, h) for h in rivals)
     leaves = view.on_standby or view.stop_by_ms is not None
     # S4: a peer, as it is asked, may tell that the owner lived longer than this node knew.
     if lost or (late and rivals) or view.listening or leaves or _loss(view)[0] is not None:

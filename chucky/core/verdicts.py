@@ -14,7 +14,7 @@ class Hold:
     until_ms: int | None = None
     vacancy: bool = False  # the owner is lost, and its timeout runs
     aside: bool = False  # for a node that could start
-    passing: bool = False  # for what another node has yet to say: that ends no standing aside
+    passing: bool = False  # for what another has yet to say: that ends no standing aside or claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from chucky.messages import Backing, Status
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Settings
+from tests.sim.clock import MS
+from tests.sim.host import Host
+from tests.sim.links import End
 from tests.unit.cluster import Cluster, name
 
 TIMEOUT_MS = 3000
@@ -344,3 +347,38 @@ def test_who_declines_is_named_again_after_a_while_only() -> None:
     assert cluster.log("b").count("b@h takes it back: its successor did not start") == named
     cluster.run(TIMEOUT_MS)
     assert cluster.serving == "a"
+
+
+class Resets(Cluster):
+    """The links of n are reset as soon as its first Status on them was read."""
+
+    def before(self, host: Host, event: object) -> None:
+        """Reset the link that this came over."""
+        if isinstance(event, ev.MessageReceived) and isinstance(event.message, Status):
+            end = host.ends[event.link]
+            if end.peer is not None and end.peer.host.key == "n":
+                self.time.after(0, self._reset, end)
+
+    def _reset(self, end: End) -> None:
+        if end.link in end.host.ends:
+            self.links.reset_link(end)
+
+
+def test_a_node_whose_links_end_at_once_withdraws_no_claim() -> None:
+    """Between its links there was no time for a claim to go round, for ever."""
+    cluster = Resets(majority("nab", takeover=False), "nab")
+    cluster.start("n", "a", "b")
+    cluster.run_until(lambda: cluster.serving in ("a", "b"), 3 * TIMEOUT_MS)
+    assert cluster.most_served() == 1
+
+
+def test_standby_names_who_declines_again_after_a_while_only() -> None:
+    """The path is too slow for a naming: nobody served for half of the time."""
+    cluster = formed("abc", takeover=False)
+    cluster.power_off("b")
+    for one, other in ("ac", "ca"):
+        cluster.lan.set_slow(cluster.hosts[one], cluster.hosts[other], 250 * MS)
+    cluster.run(TIMEOUT_MS)
+    cluster.give("a", ev.StandbyRequested(1, True))
+    cluster.run(60_000)
+    assert 8 <= sum("hands over" in said for said in cluster.log("a")) <= 16

@@ -1409,3 +1409,22 @@ def test_two_that_decline_in_turn_are_not_named_at_once_either() -> None:
     cluster.heal()
     cluster.stop("a")  # who stops does not wait
     assert cluster.run_until(lambda: cluster.serving == "b") <= 1000, cluster.now_ms - began_ms
+
+
+def test_three_of_two_lists_that_start_at_once_do_not_beat_one_another_in_a_circle() -> None:
+    """All stand aside for o, whose own timeout is longer, and cease in one moment: z is of a better
+    tier than a of the same list, and of the others the name decided."""
+    listed = PriorityList(tuple((NodePattern(key),) for key in "ozam"))
+    cluster = Cluster(settings(nodes=listed, timeout_ms=2000), "ozamx")
+    with_x = PriorityList((*listed.tiers, (NodePattern("x"),)))
+    cluster.start("x", settings=settings(nodes=with_x, timeout_ms=600_000))
+    cluster.run(1500)
+    cluster.start("o", settings=settings(nodes=listed, timeout_ms=600_000))
+    cluster.run(900)
+    cluster.start("z", "a")
+    cluster.start("m", settings=settings(nodes=listed, timeout_ms=2000, takeover_delay_ms=300))
+    cluster.run(4000)
+    assert cluster.serving == "x"
+    cluster.power_off("x")
+    cluster.run(5)
+    cluster.run_until(lambda: cluster.serving != "", 7000)  # 2000, and 4 tick times aside

@@ -196,7 +196,7 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
             return HOLD
         able = {n for n in able if said(v)[n].wants or takes_over(v, n)}
     ready = [n for n in able if said(v)[n].ready == mine]
-    if v.stop_by_ms is None and not v.on_standby:
+    if v.stop_by_ms is None:
         declined = {who for who, until_ms in v.declined.items() if v.now_ms < until_ms}
         ready = [n for n in ready if said(v)[n].wants or (n, up(v)[n].incarnation) not in declined]
     if not ready:
@@ -250,6 +250,12 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
 # -- the node that starts
 
 
+def starts_first(v: View, rival: Holder, mine: Epoch) -> bool:
+    """One order of all that start, whatever lists they have: the digests, and then 6."""
+    same = rival.digest == v.digest
+    return stands_better(v, rival, mine) if same else rival.digest < v.digest
+
+
 def as_starting(v: View, mine: Epoch) -> set[Essence]:
     """S1: all peers have heard that it starts, and no other holder is known; a tick time later it
     goes on without those that said nothing, and gives way to every other."""
@@ -257,7 +263,7 @@ def as_starting(v: View, mine: Epoch) -> set[Essence]:
         return HOLD
     over = v.now_ms >= v.asked_by_ms
     others = holders(v)
-    ahead = {h for h in others if h.how is not Holds.STARTING or over or stands_better(v, h, mine)}
+    ahead = {h for h in others if h.how is not Holds.STARTING or over or starts_first(v, h, mine)}
     if v.listening or v.stop_by_ms is not None or v.on_standby or ahead:
         return {("Withdraw",)}
     unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]

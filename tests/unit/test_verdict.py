@@ -237,6 +237,14 @@ OWNER = {
         {"on_standby": True, "peers": (peer(C), peer(D, stopping=True))},
         Hold("c@h gets ready; d@h is stopping"),
     ),
+    "on standby, and who is ready declined just now": (
+        {
+            "on_standby": True,
+            "peers": (peer(A, ready=E3), peer(D)),
+            "declined": {(A, 10): NOW_MS + 9},
+        },
+        Hold("a@h declined; d@h gets ready", NOW_MS + 9),
+    ),
     "on standby, and a worse tier is ready, placed or not": (
         {"on_standby": True, "placed_tick": 7, "takeover": False, "peers": (peer(D, ready=E3),)},
         Name(D, 40, 50),
@@ -340,6 +348,14 @@ STARTING = {
     "another one names": ({"peers": (peer(A, naming=Naming(E1, C, 30, 1)),)}, Withdraw()),
     "a better-standing one starts": ({"peers": (peer(A, starting=E5),)}, Withdraw()),
     "a worse one starts": ({"peers": (peer(D, echo=60, starting=Epoch(2, D)),)}, ASKS),
+    "8: one of another list starts, whatever its tier here": (
+        {"peers": (peer(A, echo=60, starting=E5, digest=OTHER),)},
+        ASKS,
+    ),
+    "8: one of another list starts, which goes first": (
+        {"peers": (peer(D, starting=E5, digest=b"its"),)},
+        Withdraw(),
+    ),
     "it does so for a tick time": (
         {"peers": (peer(D, echo=60, starting=Epoch(2, D)),), **LATE},
         Withdraw(),
