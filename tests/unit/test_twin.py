@@ -330,9 +330,10 @@ def beside_a_holder(v: View) -> set[Essence]:
         takes = v.takeover and better and long_enough and not binds
         if lists_differ(v) or not (takes or v.wants):
             return HOLD
-    if v.lease is not None:  # 7: an owner gives its lease away only to one that can be backed
-        votes = sum(listed(v, p.name) for p in v.peers) + (v.now_ms >= v.lease.free_from_ms)
-        if votes < v.lease.needed:
+    # 7: an owner gives its lease away only to one that can be backed. One that is able has a majority
+    # around it (0019), but its own vote may be bound yet.
+    if v.lease is not None and v.now_ms < v.lease.free_from_ms:
+        if sum(listed(v, p.name) for p in v.peers) < v.lease.needed:
             return HOLD
     return {("GetReady", epoch, owner.placed.tick if owner.placed and not binds else 0)}
 
