@@ -70,6 +70,10 @@ class Demo:
         return found
 
     def close(self) -> None:
+    def file(self, name: str) -> Path:
+        """Return the file of that name in its directory."""
+        return Path(self._directory.name, name)
+
         """End it, if a test broke off, and clean up after it. What it left is for tests to find."""
         self.process.kill()
         self.process.communicate()
@@ -188,7 +192,8 @@ def test_a_signal_ends_it_and_all_of_it(start: Start, number: signal.Signals) ->
 SETPRIV_LATE = """
 import os, pathlib, shutil, signal, tempfile, chucky.demo_nodes as nodes
 late = pathlib.Path(tempfile.gettempdir(), "setpriv")
-late.write_text(f'#!/bin/sh\\nsleep 0.3\\nexec {shutil.which("setpriv")} "$@"\\n')
+waits = f'for _ in $(seq 1000); do [ -e {late.parent}/go ] && break; sleep 0.01; done'
+late.write_text(f'#!/bin/sh\\n{waits}\\nexec {shutil.which("setpriv")} "$@"\\n')
 late.chmod(0o700)
 os.environ["PATH"] = f"{late.parent}:{os.environ['PATH']}"
 start = nodes.Node.start
@@ -209,3 +214,4 @@ def test_no_node_outlives_a_demo_that_is_killed(start: Start) -> None:
     assert demo.nodes()
     demo.process.kill()
     until(lambda: not demo.nodes(), "the nodes are gone")
+    demo.file("go").touch()
