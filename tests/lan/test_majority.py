@@ -101,6 +101,7 @@ def test_an_owner_cut_off_stops_before_the_others_start(bed: Bed) -> None:
 
 
 def test_a_minority_of_one_serves_nothing(bed: Bed) -> None:
+    until(lambda: cluster.eye.waiting_ms("a"), "a is asked")
     lan = Lan(bed)
     cluster = formed(bed, lan)
     split_ms = now_ms()
