@@ -50,6 +50,15 @@ class Stall:
             f" client waited for a processor for {stall_ms} ms only"
         )
 
+    def assert_from(self, limit_ms: int, moment_ms: int, since_ms: int, until_ms: int) -> None:
+        """The moment is no earlier than the limit, less what the machine itself was late in that
+        time: with the last sign of a node, from which the limit counts."""
+        early_ms, stall_ms = limit_ms - moment_ms, self.during_ms(since_ms, until_ms)
+        assert early_ms <= stall_ms, (
+            f"{early_ms} ms early, and in the {until_ms - since_ms} ms of its last sign the nodes"
+            f" and the client waited for a processor for {stall_ms} ms only"
+        )
+
     def _total_ms(self) -> float:
         self._waited |= waited_ns(os.getpid(), *self._pids())
         return sum(self._waited.values()) / 1_000_000

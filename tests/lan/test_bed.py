@@ -140,6 +140,9 @@ def test_a_stall_is_what_ready_processes_wait_and_excuses_no_more(rivals: list[i
         told = f"^{stall_ms + 1} ms late, .* waited for a processor for {stall_ms} ms only$"
         with pytest.raises(AssertionError, match=told):
             stall.assert_by(ended_ms - stall_ms - 1, ended_ms, began_ms)
+        stall.assert_from(ended_ms, ended_ms - stall_ms, began_ms, ended_ms)
+        with pytest.raises(AssertionError, match=f"^{stall_ms + 1} ms early, .* {stall_ms} ms on"):
+            stall.assert_from(ended_ms, ended_ms - stall_ms - 1, began_ms, ended_ms)
 
 
 def test_a_process_that_stands_still_by_itself_is_no_stall(rivals: list[int]) -> None:
