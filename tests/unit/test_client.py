@@ -12,6 +12,7 @@ import pytest
 
 from chucky.client import fact
 from chucky.errors import Unavailable
+from tests.unit.test_multicast import needs_ipv6
 
 
 @contextmanager
@@ -152,6 +153,7 @@ def test_what_is_no_host_name_is_unavailable(host: str) -> None:
         fact(host)
 
 
+@needs_ipv6
 def test_an_ipv6_address_is_put_in_brackets() -> None:
     with socket.socket(socket.AF_INET6) as unheard:
         unheard.bind(("::1", 0))

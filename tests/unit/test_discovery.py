@@ -30,7 +30,7 @@ from tests.unit.test_interfaces import (
     refuse_thread,
     run,
 )
-from tests.unit.test_multicast import NO_INTERFACE, free_port, random_group
+from tests.unit.test_multicast import NO_INTERFACE, free_port, needs_ipv6, random_group
 
 GROUP6 = "ff02::6368:7563"
 
@@ -179,6 +179,7 @@ def test_peers_without_a_group_are_reached_by_unicast() -> None:
     asyncio.run(main())
 
 
+@needs_ipv6
 def test_the_first_peers_may_come_with_a_reload() -> None:
     async def main() -> None:
         port = free_port()

@@ -12,6 +12,7 @@ from chucky.errors import ChuckyError
 from chucky.net import fact_port
 from chucky.net.service import Nobody, Serve
 from tests.unit.fact_nodes import EPOCH_5, FOREVER_MS, Node, owner, run
+from tests.unit.test_multicast import needs_ipv6
 
 
 def ends_in_a_reset(client: socket.socket) -> None:
@@ -22,6 +23,7 @@ def ends_in_a_reset(client: socket.socket) -> None:
 # Binding
 
 
+@needs_ipv6
 def test_every_address_by_default_or_the_one_given() -> None:
     async def check(every: Node, six: Node) -> None:
         for node, hosts in ((every, ("127.0.0.1", "::1")), (six, ("::1",))):

@@ -24,6 +24,7 @@ from chucky.wire.framing import frame
 from chucky.wire.handshake import Acceptor, Initiator
 from tests.unit.test_interfaces import needs_namespaces, play, refuse_thread
 from tests.unit.test_interfaces import run as run_command
+from tests.unit.test_multicast import has_ipv6, needs_ipv6
 
 A, B = NodeName("a", "manticore"), NodeName("b", "manticore")
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -144,6 +145,7 @@ def test_a_dial_comes_from_where_its_node_listens() -> None:
     run(scenario)
 
 
+@needs_ipv6
 def test_a_node_that_listens_in_one_family_dials_in_no_other() -> None:
     async def scenario() -> None:
         async with node(A, home="127.0.0.7") as a, node(B, home="::1") as b:
@@ -774,7 +776,7 @@ def test_every_address_is_ipv4_and_ipv6() -> None:
     async def scenario() -> None:
         a, b = Node(A), Node(B)
         port = await b.links.listen("", 0)
-        hosts = ["127.0.0.1", "::1"] if tcp._has_ipv6() else ["127.0.0.1"]
+        hosts = ["127.0.0.1", "::1"] if has_ipv6() else ["127.0.0.1"]
         for count, host in enumerate(hosts, 1):
             a.dial(count, Address(host, port))
             assert (await a.until("up", count))[3] == Address(host, port)
