@@ -372,6 +372,22 @@ def test_who_waits_for_a_relayed_answer_has_it_before_the_node_leaves(tmp_path: 
     assert run(tmp_path, check) == 0
 
 
+def test_a_node_that_stops_waits_for_the_answer_to_what_it_holds(tmp_path: Path) -> None:
+    """As where the owner just hands over: the next one answers in a moment."""
+
+    async def check(daemon: Daemon) -> None:
+        while not daemon._service.bound:
+            await asyncio.sleep(0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon._service.port)
+        while not daemon._service.waiting:  # it looks around yet, and owns nothing
+            await asyncio.sleep(0)
+        daemon._on_stop_signal()
+        assert not daemon._exit.done()
+        writer.close()
+
+    assert run(tmp_path, check) == 0
+
+
 def test_who_comes_to_own_while_answers_land_leaves_the_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -330,8 +330,8 @@ def beside_a_holder(v: View) -> set[Essence]:
         takes = v.takeover and better and long_enough and not binds
         if lists_differ(v) or not (takes or v.wants):
             return HOLD
-    # 7: an owner gives its lease away only to one that can be backed. One that is able has a majority
-    # around it (0019), but its own vote may be bound yet.
+    # 7: an owner gives its lease away only to one that can be backed. One that is able has a
+    # majority around it (0019), but its own vote may be bound yet.
     if v.lease is not None and v.now_ms < v.lease.free_from_ms:
         if sum(listed(v, p.name) for p in v.peers) < v.lease.needed:
             return HOLD
