@@ -34,18 +34,20 @@ def formed(bed: Bed, lan: Lan, *configs: Config) -> Cluster:
 
 def assert_silence_in_time(
     cluster: Cluster, to: str, before_ms: int, silent_ms: int,
-    timeout_ms: int = TIMEOUT_MS, tick_ms: int = TICK_MS,
-) -> None:  # fmt: skip
+    timeout_ms: int = TIMEOUT_MS, tick_ms: int = TICK_MS, margin_ms: int = FAILOVER_MARGIN_MS,
+) -> int:  # fmt: skip
     """The first fact by `to`: when the timeout since the last tick is over, and not later.
 
-    The owner was heard until some moment after `before_ms`, and not after `silent_ms`.
+    The owner was heard until some moment after `before_ms`, and not after `silent_ms`. Return when
+    that fact came.
     """
     first_ms = cluster.eye.first(to, before_ms)
     early_ms = 2 * tick_ms  # its last tick was so long before, at most
     earliest_ms = before_ms + timeout_ms - early_ms
     cluster.stall.assert_from(earliest_ms, first_ms, before_ms - early_ms, before_ms)
     due_ms = silent_ms + max(timeout_ms, 4 * tick_ms)
-    cluster.stall.assert_by(due_ms + FAILOVER_MARGIN_MS, first_ms, due_ms)
+    cluster.stall.assert_by(due_ms + margin_ms, first_ms, due_ms)
+    return first_ms
 
 
 def settled_ms(cluster: Cluster, healed_ms: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from tests.lan.bed import HOST, Bed, Config, at, now_ms, throughout, until
 from tests.lan.cluster import FAILOVER_MARGIN_MS, HEAL_MS, TICK_MS, Cluster, on_lan
 from tests.lan.lan import Lan, missing
-from tests.lan.test_lan import settled_ms
+from tests.lan.test_lan import assert_silence_in_time, settled_ms
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -41,10 +41,9 @@ def formed(bed: Bed, lan: Lan, timeout_ms: int = TIMEOUT_MS) -> Cluster:
 
 def assert_failover_in_time(cluster: Cluster, to: str, lost_ms: int) -> int:
     """The first fact by `to`: when the timeout since the last tick is over, and not later."""
-    first_ms, due_ms = cluster.eye.first(to, lost_ms), lost_ms + TIMEOUT_MS
-    cluster.stall.assert_from(due_ms - 2 * TICK_MS, first_ms, lost_ms - 2 * TICK_MS, lost_ms)
-    cluster.stall.assert_by(due_ms + LONGER_MS, first_ms, due_ms)
-    return first_ms
+    return assert_silence_in_time(
+        cluster, to, lost_ms, lost_ms, TIMEOUT_MS, TICK_MS, margin_ms=LONGER_MS
+    )
 
 
 def test_all_that_start_together_wait_one_timeout_and_have_one_owner(bed: Bed) -> None:
