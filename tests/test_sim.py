@@ -591,6 +591,23 @@ def test_who_moves_is_found_where_it_is_now() -> None:
     assert before.isdisjoint(b.ends.values()) and cluster.serving == "a"
 
 
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("after_ms", [1, 6, 11, 16])
+def test_a_handshake_with_who_moves_meanwhile_comes_to_nothing(who: str, after_ms: int) -> None:
+    cluster, _ = calm()
+    a, b = cluster.hosts["a"], cluster.hosts["b"]
+    cluster.lan.beacon_loss = 1.0
+    for one, other in ((a, b), (b, a)):
+        cluster.lan.set_slow(one, other, 5 * MS)
+    cluster.reset("a", "b")
+    cluster.run(after_ms)
+    other = "ab".replace(who, "")
+    before, there = len(cluster.log(other)), f"{who}@h at {cluster.hosts[who].address.host}:"
+    cluster.move(who, "10.0.1.1")
+    cluster.run(SETTINGS.tick_time_ms // 2)
+    assert not [s for s in cluster.log(other)[before:] if s.startswith(there)]
+
+
 def test_a_stream_that_is_held_up_is_late_and_loses_nothing() -> None:
     cluster, _ = calm()
     a, now_us = cluster.hosts["a"], cluster.time.now_us

@@ -236,7 +236,7 @@ class Links:
     def _knocked(self, end: End, target: "Host", port: int) -> None:
         """A SYN arrives; one that is lost is lost, since its second comes after a second."""
         back = self.lan.path(target, end.host)
-        if not end.path.passes:
+        if not end.path.passes or target.address.host != end.address.host:  # it moved meanwhile
             return
         if target.node is None or port != PORT:
             self.time.after(self.lan.delay_us(back), self._answered, end, back, None)
@@ -253,6 +253,9 @@ class Links:
             return
         if other is None:
             self._fails(end, Ended.REFUSED)
+            return
+        where = (other.host.address.host, end.host.address.host)
+        if where != (end.address.host, other.address.host):  # one of them moved meanwhile
             return
         end.peer = other
         end.at = At.HANDSHAKE  # the kernel's word: the node hears of it with the handshake
@@ -361,11 +364,12 @@ class Links:
 
     def lead_nowhere(self, host: "Host") -> None:
         """Nothing that is sent on its links arrives any more, either way."""
-        for end in host.ends.values():
-            for one in (end, end.peer):
-                if one is not None:
-                    one.path = Path(one.path.source, one.path.target, 0, 0)
-                    one.path.cut = True
+        for end in [end for one in self.lan.hosts for end in one.ends.values()]:
+            if end.host is host or (end.peer is not None and end.peer.host is host):
+                for one in (end, end.peer):
+                    if one is not None:
+                        one.path = Path(one.path.source, one.path.target, 0, 0)
+                        one.path.cut = True
 
     def hold_up(self, end: End, for_us: int) -> None:
         """A segment of its stream is lost, and sent again after so long: what comes after waits."""
