@@ -225,6 +225,10 @@ MUTANTS = (
     one("5", "an owner on standby names who declined at once", "verdict",
         "stops = view.stop_by_ms is not None\n",
         "stops = view.stop_by_ms is not None or view.on_standby\n"),
+    one("5", "who is asked for and declined is named again at once", "verdict",
+        "ready = [p for p in ready if (p.name, p.incarnation) not in rest]",
+        "ready = [\n        p for p in ready\n"
+        "        if (p.status and p.status.wants) or (p.name, p.incarnation) not in rest\n    ]"),
     one("7", "a claim is withdrawn for what a peer has yet to say", "ownership",
         "claims = self.hold.passing or isinstance", "claims = isinstance"),
     one("L8", "to wait for a peer's word begins to stand aside anew", "ownership",

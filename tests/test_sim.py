@@ -16,7 +16,7 @@ from chucky.messages import Epoch, Heard, Holds, Naming, Status
 from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import Distributed, Facts, Settings
-from tests.sim import inside, liveness, requests, run, safety, swarm
+from tests.sim import inside, liveness, requests, run, safety, swarm, witness
 from tests.sim.clock import MS, Clock
 from tests.sim.cluster import Cluster
 from tests.sim.nemesis import Nemesis
@@ -105,6 +105,7 @@ FIRES = {
     "0008 taken back": liveness.placed_stays(B, [A]),
     "S5 owner": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("b", Epoch(2, B))),
     "S5 epoch": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(2, A))),
+    "0020 starts": safety.nothing_goes_round("starts", 20, 999_999),
     "epoch below": safety.an_epoch_is_new(Epoch(1, A), Epoch(2, B), A),
     "epoch again": safety.an_epoch_is_new(Epoch(2, A), Epoch(2, A), A),
     "epoch of another": safety.an_epoch_is_new(Epoch(2, B), None, A),
@@ -171,6 +172,7 @@ STILL = {
     "0008 in time": liveness.asked_for(500_000, True, True, 0),
     "0008 stays": liveness.placed_stays(B, [B]),
     "S5": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(1, A))),
+    "0020 starts": safety.nothing_goes_round("starts", 20, 1_000_000),
     "epoch": safety.an_epoch_is_new(Epoch(2, A), Epoch(1, B), A),
     "L1": l1(SETTINGS, False, 0, 1_110_000, 0),
     "L1 two": l1(SETTINGS, True, 1, 2_110_000, 0),
@@ -226,6 +228,13 @@ def test_the_witness_sees_two_that_serve(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(b, "stepped", lambda: None)
     with pytest.raises(AssertionError, match="^S1: a and b serve"):
         cluster.run(500)
+
+
+@pytest.mark.parametrize("limit", ["STARTS", "STEPS"])
+def test_the_witness_sees_what_goes_round(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, limit, 1)
+    with pytest.raises(AssertionError, match=f"^0020: 1 {limit.lower()} within 0 us"):
+        calm()
 
 
 INSIDE: dict[str, Callable[[Node, set[int]], object]] = {

@@ -71,13 +71,10 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         if all(p.status is not None for p in view.peers):
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
-    # Who declined would do so again; a stop, and the wish for a takeover, have an end of their own.
+    # Who declined would do so again; a stop has an end of its own.
     stops = view.stop_by_ms is not None
     rest = {} if stops else {w: t for w, t in view.declined.items() if t > view.now_ms}
-    if rest:
-        ready = [
-            p for p in ready if (p.status and p.status.wants) or (p.name, p.incarnation) not in rest
-        ]
+    ready = [p for p in ready if (p.name, p.incarnation) not in rest]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
             return Release()

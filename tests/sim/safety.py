@@ -198,3 +198,9 @@ def an_epoch_has_one_node(epoch: Epoch, node: str, first: str) -> str | None:
     """No two nodes ever serve under the same epoch: `first` was the first that did. Two machines
     that use one name are left out by the caller."""
     return None if node == first else f"epochs: {node} serves {epoch}, {first} did"
+
+
+def nothing_goes_round(what: str, count: int, took_us: int) -> str | None:
+    """0020: "Each wait has an end of its own", and what is tried anew is tried less and less often:
+    so many starts of the application, or steps of all nodes, take a second or more."""
+    return f"0020: {count} {what} within {took_us} us" if took_us < 1_000_000 else None

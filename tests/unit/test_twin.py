@@ -198,7 +198,7 @@ def as_owner(v: View, mine: Epoch) -> set[Essence]:
     ready = [n for n in able if said(v)[n].ready == mine]
     if v.stop_by_ms is None:
         declined = {who for who, until_ms in v.declined.items() if v.now_ms < until_ms}
-        ready = [n for n in ready if said(v)[n].wants or (n, up(v)[n].incarnation) not in declined]
+        ready = [n for n in ready if (n, up(v)[n].incarnation) not in declined]
     if not ready:
         return HOLD
     # 0008: whom an administrator asked for comes first.

@@ -153,7 +153,7 @@ OWNER = {
     ),
     "5: one is asked for that declined just now": (
         {"peers": (peer(D, ready=E3, wants=True),), "declined": {(D, 40): NOW_MS + 9}},
-        Name(D, 40, 50),
+        Hold("", NOW_MS + 9),
     ),
     "5: all that are ready declined just now": (
         {
