@@ -105,7 +105,7 @@ FIRES = {
     "0008 taken back": liveness.placed_stays(B, [A]),
     "S5 owner": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("b", Epoch(2, B))),
     "S5 epoch": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(2, A))),
-    "0020 starts": safety.nothing_goes_round("starts", 20, 999_999),
+    "0020 starts": safety.nothing_goes_round("starts", 20, 999_999, 1_000_000),
     "epoch below": safety.an_epoch_is_new(Epoch(1, A), Epoch(2, B), A),
     "epoch again": safety.an_epoch_is_new(Epoch(2, A), Epoch(2, A), A),
     "epoch of another": safety.an_epoch_is_new(Epoch(2, B), None, A),
@@ -172,7 +172,7 @@ STILL = {
     "0008 in time": liveness.asked_for(500_000, True, True, 0),
     "0008 stays": liveness.placed_stays(B, [B]),
     "S5": safety.s5_strangers_change_nothing(("a", Epoch(1, A)), ("a", Epoch(1, A))),
-    "0020 starts": safety.nothing_goes_round("starts", 20, 1_000_000),
+    "0020 starts": safety.nothing_goes_round("starts", 20, 1_000_000, 1_000_000),
     "epoch": safety.an_epoch_is_new(Epoch(2, A), Epoch(1, B), A),
     "L1": l1(SETTINGS, False, 0, 1_110_000, 0),
     "L1 two": l1(SETTINGS, True, 1, 2_110_000, 0),
@@ -615,6 +615,22 @@ def test_a_handshake_with_who_moves_meanwhile_comes_to_nothing(who: str, after_m
     cluster.move(who, "10.0.1.1")
     cluster.run(SETTINGS.tick_time_ms // 2)
     assert not [s for s in cluster.log(other)[before:] if s.startswith(there)]
+
+
+def test_what_a_node_says_whose_former_start_is_not_silent_yet_is_not_heard() -> None:
+    cluster, witness = calm()
+    cluster.move("b", "10.0.1.1")  # of c's end no word comes there
+    cluster.cut("a", "b")
+    cluster.kill("c")
+    cluster.start("c")
+    met = "b@h at 10.0.1.1:4041 is up"
+    cluster.run_until(lambda: met in cluster.log("c"), SETTINGS.tick_time_ms)
+    signs = dict(witness.lives["b"].signs)
+    cluster.run(SETTINGS.node.tick_ms)
+    assert witness.lives["b"].signs == signs
+    cluster.kill("c")
+    cluster.run(2 * SETTINGS.tick_time_ms)
+    assert cluster.serving == "ab"  # they do not hear each other
 
 
 def test_a_stream_that_is_held_up_is_late_and_loses_nothing() -> None:
