@@ -209,7 +209,7 @@ MUTANTS = (
         "if new and now_ms - self._grew_ms >= self._members.settings.tick_time_ms:", "if new:"),
     one("5", "who declines is named again at once", "ownership",
         "wait_ms = BACKOFF_MS << min(self._declines - 1, 3) if self._declines else 0",
-        "wait_ms = 0"),
+        "wait_ms = 0", "0020"),
     one("5", "who declines is never named again", "ownership",
         "naming.incarnation] = now_ms + wait_ms", "naming.incarnation] = now_ms + 2**40"),
     one("5", "of those that declined one is remembered", "ownership",
