@@ -1,7 +1,7 @@
 """The fact book: reads the facts file, one fact a line, and picks from it."""
 
 import random
-import unicodedata
+import re
 
 from chucky import files
 from chucky.errors import FactsError, NotAFile
@@ -12,7 +12,9 @@ FACT_BYTES = 1000
 FILE_BYTES = 4 * 1024 * 1024
 
 # What would end a line early or move a terminal's cursor: controls and Unicode's line separators.
-_CONTROLS = ("Cc", "Zl", "Zp")
+# A search in C: a look at each letter costs an owner half a second of standing still (4 MiB of
+# French, where a no-break space, which is not printable, stands before "!").
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -23,9 +25,8 @@ def parse(text: str) -> tuple[str, ...]:
     facts = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip(" \t\r")
-        for character in () if line.isprintable() else line:  # that is so of nearly every one
-            if unicodedata.category(character) in _CONTROLS:
-                raise FactsError(f"line {number}: got control character {character!r}, want text")
+        if found := _CONTROLS.search(line):
+            raise FactsError(f"line {number}: got control character {found[0]!r}, want text")
         size = len(line.encode())
         if size > FACT_BYTES:
             raise FactsError(f"line {number}: got {size} bytes, want at most {FACT_BYTES}")

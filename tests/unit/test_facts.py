@@ -2,8 +2,10 @@
 
 import os
 import random
+import sys
 from collections import Counter
 from pathlib import Path
+from unicodedata import category
 
 import pytest
 
@@ -37,6 +39,18 @@ def test_parse_refuses(text: str, words: str) -> None:
         parse(text)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_controls_and_nothing_else_is_refused() -> None:
+    refused = []
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if not 0xD800 <= ord(character) < 0xE000:  # those are in no file
+            try:
+                parse(f"a{character}b")
+            except FactsError:
+                refused.append(character)
+    controls = [c for c in map(chr, range(sys.maxunicode + 1)) if category(c) in ("Cc", "Zl", "Zp")]
+    assert refused == [c for c in controls if c != "\n"]
 
 
 def test_a_fact_of_the_longest_size_passes() -> None:
