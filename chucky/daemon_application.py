@@ -65,6 +65,8 @@ class Application:
         try:
             if bind:
                 self._service.bind()
+            else:
+                self._service.check()
             self.take(facts.load(self.settings.facts.file))
         except ChuckyError as error:
             self._unbind_if_closed()

@@ -137,12 +137,16 @@ class FactPort:
                 loop.add_reader(self._epoll, self._on_readable)
             self._listener = _listener(self._listen, self._port)  # last: who connects is served
         except OSError as error:
-            where = self._listen or "every address"
-            way_out = _WAYS_OUT.get(error.errno or 0, "").format(self._port)
-            raise ChuckyError(
-                f"TCP port {self._port} on {where}: {error.strerror or error}{way_out}"
-            ) from None
+            raise self._trouble(error) from None
         loop.add_reader(self._listener, self._on_connections)
+
+    def check(self) -> None:
+        """Raise what `bind` would raise now; nobody is let in."""
+        if self._listener is None:
+            try:
+                _listener(self._listen, self._port, listens=False).close()
+            except OSError as error:
+                raise self._trouble(error) from None
 
     def unbind(self) -> None:
         """Stop listening. Who is connected stays, and so does who had only reached the queue:
@@ -190,6 +194,11 @@ class FactPort:
         self._clients.pop(client.connection.fileno(), None)
         self._lingering.pop(client, None)
         client.connection.close()
+
+    def _trouble(self, error: OSError) -> ChuckyError:
+        where = self._listen or "every address"
+        way_out = _WAYS_OUT.get(error.errno or 0, "").format(self._port)
+        return ChuckyError(f"TCP port {self._port} on {where}: {error.strerror or error}{way_out}")
 
     def _on_connections(self) -> None:
         if self._listener is not None:
@@ -348,20 +357,20 @@ def _most_clients() -> int:
     return limit - min(RESERVED, limit // 2)
 
 
-def _listener(listen: str, port: int) -> socket.socket:
+def _listener(listen: str, port: int, listens: bool = True) -> socket.socket:
     if listen:
         flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
         found = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM, flags=flags)
-        return _open(found[0][0], found[0][4])
+        return _open(found[0][0], found[0][4], listens)
     try:
-        return _open(socket.AF_INET6, ("::", port))
+        return _open(socket.AF_INET6, ("::", port), listens)
     except OSError as error:
         if error.errno not in _NO_IPV6:
             raise
-        return _open(socket.AF_INET, ("0.0.0.0", port))
+        return _open(socket.AF_INET, ("0.0.0.0", port), listens)
 
 
-def _open(family: int, address: Any) -> socket.socket:
+def _open(family: int, address: Any, listens: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         # A port whose last connections are still in TIME_WAIT can be had at once.
@@ -373,7 +382,8 @@ def _open(family: int, address: Any) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setblocking(False)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        if listens:
+            listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -117,6 +117,10 @@ class FactService:
         """Listen on TCP 4040, if not yet. Raises ChuckyError that names the port."""
         self._port.bind()
 
+    def check(self) -> None:
+        """Raise what `bind` would raise now."""
+        self._port.check()
+
     def unbind(self) -> None:
         """Stop listening; who is connected already still gets an answer."""
         self._port.unbind()

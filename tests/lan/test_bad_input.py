@@ -343,3 +343,16 @@ def test_a_closed_standby_that_cannot_start_does_not_listen(bed: Bed) -> None:
     b.log.wait(f"{b} cannot run chucky: .*facts.txt")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", b.facts_port), 10).close()
+
+
+def test_a_closed_standby_whose_port_is_taken_is_not_named(bed: Bed) -> None:
+    cluster = loopback(bed, {"facts": {"standby": "closed"}}, labels="ab")
+    a, b = cluster["a"], cluster["b"]
+    b.start()
+    b.reaches("owner")
+    with socket.create_server(("127.0.0.1", a.facts_port)):
+        a.start()
+        a.log.wait(f"{a} cannot run chucky: TCP port {a.facts_port} ")
+        cluster.meet("ab")
+        assert b.status()["phase"] == "owner"
+        assert not b.log.find("hands over")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import resource
 import socket
 import struct
@@ -57,6 +58,8 @@ def test_a_port_in_use_is_named() -> None:
                 ChuckyError, match=f"TCP port {port} on 127.0.0.1: .*in use.*ss -l"
             ) as e:
                 node.service.bind()
+            with pytest.raises(ChuckyError, match=re.escape(str(e.value))):
+                node.service.check()
             assert not node.service.bound
             assert "\n" not in str(e.value)
 
