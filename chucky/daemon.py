@@ -86,6 +86,7 @@ class Daemon:
         self._way: Route = Nobody()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = asyncio.Lock()
+        self._reload_due = False  # a signal asked for one that has not begun
 
     async def run(self) -> int:
         """Start, live until an Exit, stop; return the exit code."""
@@ -287,7 +288,9 @@ class Daemon:
             self._step(ev.ShutdownRequested())
 
     def _on_reload_signal(self) -> None:
-        if not self._exit.done():  # while the loop ends, no task and no thread may begin
+        # While the loop ends, no task and no thread may begin.
+        if not (self._exit.done() or self._reload_due):
+            self._reload_due = True
             self._spawn(self._reload_and_log())
 
     async def _reload_and_log(self) -> None:
@@ -300,6 +303,7 @@ class Daemon:
     async def _reload(self) -> list[str]:
         """Reread config, cookie and facts; return what was done. Raises before anything changes."""
         async with self._reloads:  # of two, the one that read last has the last word
+            self._reload_due = False
             self._notifier.reloading()
             try:
                 read, warnings, key, lines = await daemon_reload.read_files(self._options)

@@ -122,6 +122,27 @@ def test_of_two_reloads_the_one_that_read_last_wins(
     assert run(tmp_path, check) == 0
 
 
+def test_signals_that_come_before_a_reload_begins_ask_for_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "node.toml").write_text(f'[facts]\nfile = "{tmp_path}/facts"\n')
+
+    async def check(daemon: Daemon) -> None:
+        for _ in range(3):  # while the first goes on, the others ask for a second
+            daemon._on_reload_signal()
+        while not daemon._reloads.locked():
+            await asyncio.sleep(0)
+        for _ in range(3):
+            daemon._on_reload_signal()
+        while caplog.text.count("reloaded the config") < 2:
+            await asyncio.sleep(0)
+        daemon._step(ev.ShutdownRequested())
+
+    with caplog.at_level(logging.INFO):
+        assert run(tmp_path, check) == 0
+    assert caplog.text.count("reloaded the config") == 2
+
+
 def test_who_asks_for_a_reload_and_leaves_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
