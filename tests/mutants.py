@@ -225,6 +225,7 @@ MUTANTS = (
     one("5", "an owner on standby names who declined at once", "verdict",
         "stops = view.stop_by_ms is not None\n",
         "stops = view.stop_by_ms is not None or view.on_standby\n"),
+    one("4", "a goodbye proves nothing", "membership", "gone.dead = link.leaving", "pass"),
     one("5", "who is asked for and declined is named again at once", "verdict",
         "ready = [p for p in ready if (p.name, p.incarnation) not in rest]",
         "ready = [\n        p for p in ready\n"

@@ -216,6 +216,7 @@ class Membership:
         del self.links[link.name]
         gone = self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
         gone.mute_ms = link.mute_ms
+        gone.dead = link.leaving  # 4: its core has stepped for the last time
         self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
         asks = heard and not link.leaving and not self._is_mute(link, now_ms)
         if asks and self.contacts.addresses(link.name):
