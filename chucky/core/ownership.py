@@ -133,7 +133,7 @@ class Ownership:
         self.hold = verdict if isinstance(verdict, Hold) else Hold()
         if self.hold.aside:
             self.aside_ms = now_ms if self.aside_ms is None else self.aside_ms
-        elif not self.hold.passing and not isinstance(verdict, (Claim, Start)):
+        elif not self.hold.passing and not isinstance(verdict, (Claim, GetReady, Start)):
             self.aside_ms = None
         state, claimed = self.state, self.lease.claim if self.lease else 0
         claims = self.hold.passing or isinstance(verdict, (Claim, Start, Succeed, Resume))

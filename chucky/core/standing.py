@@ -1,7 +1,7 @@
 """Who stands before whom: of the nodes that could start, and of two owners that meet."""
 
 from chucky.core.view import PeerView, View
-from chucky.messages import Epoch, Heard
+from chucky.messages import Backing, Epoch, Heard
 from chucky.names import NodeName
 
 
@@ -51,6 +51,29 @@ def goes_first(view: View, epoch: Epoch, rival: Heard) -> bool:
     if rival.digest != view.digest:
         return view.digest < rival.digest
     return outranks(view, epoch, rival)
+
+
+def claims_first(view: View, backed: Backing) -> bool:
+    """Whether the claim that is backed goes on before one of this node."""
+    peer = view.peer(backed.holder)
+    if peer is not None and peer.status is not None:
+        return _alike(view, peer)
+    mine = precedence(view, view.me, view.incarnation)
+    return precedence(view, backed.holder, backed.incarnation) < mine
+
+
+def gets_ready_first(view: View, peer: PeerView) -> bool:
+    """Whether this peer, which hears the same owner, is to succeed it before this node."""
+    wants = peer.status is not None and peer.status.wants
+    return wants if wants != view.wants else _alike(view, peer)
+
+
+def _alike(view: View, peer: PeerView) -> bool:
+    """Whether this peer comes before this node, in an order in which both answer alike, whoever of
+    another list only one of them hears (8), and which leads in no circle."""
+    if peer.status is not None and peer.status.digest != view.digest:
+        return peer.status.digest < view.digest
+    return (_tier(view, peer.name), peer.name) < (_tier(view, view.me), view.me)
 
 
 def _tier(view: View, name: NodeName) -> int:

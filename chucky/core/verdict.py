@@ -7,7 +7,16 @@ the numbers in the comments are theirs. The caller carries the verdict out and a
 
 from collections.abc import Container, Iterator
 
-from chucky.core.standing import before_me, better_tier, goes_first, outranks, precedence, turn
+from chucky.core.standing import (
+    before_me,
+    better_tier,
+    claims_first,
+    gets_ready_first,
+    goes_first,
+    outranks,
+    precedence,
+    turn,
+)
 from chucky.core.vacancy import Record
 from chucky.core.verdicts import (
     Advance,
@@ -221,14 +230,15 @@ def _beside_owner(view: View) -> Verdict:
     if any((h.holds, h.epoch) != (Holds.RUNNING, s.running) for h in view.holders):
         return Hold()
     leaves = s.stopping or s.on_standby
-    mine = (not view.wants, precedence(view, view.me, view.incarnation))
     for peer in view.peers:
         # Only who hears the owner can be named; it may itself hear of a former start of its own.
         hears = peer is not owner and peer.hears(s.running)
-        if hears and _candidate(view, peer) and turn(view, peer) < mine:
+        if hears and _candidate(view, peer) and gets_ready_first(view, peer):
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
-            if leaves or s.placed is None or acts:
+            if leaves and (aside := _aside(view, f"standing aside for {peer.name}")):
+                return aside  # it may take long to get ready, or decline
+            if not leaves and (s.placed is None or acts):
                 return Hold(f"standing aside for {peer.name}")
     if not leaves and view.mixed:
         return Hold()
@@ -255,6 +265,13 @@ def _dialled(view: View) -> tuple[int, NodeName] | None:
     return None
 
 
+def _aside(view: View, why: str) -> Hold | None:
+    """Stand aside, unless that was for long enough: what is waited for may never come."""
+    since_ms = view.now_ms if view.aside_ms is None else view.aside_ms
+    until_ms = since_ms + ASIDE_TICK_TIMES * view.tick_time_ms
+    return Hold(why, until_ms, aside=True) if view.now_ms < until_ms else None
+
+
 def _vacant(view: View) -> Verdict:
     """No owner is heard: wait out the vacancy, stand aside for a better node, or start."""
     dialled = _dialled(view)
@@ -268,16 +285,18 @@ def _vacant(view: View) -> Verdict:
             continue
         if peer.able:
             # It may itself stand aside, for this node, where their orders differ (8).
-            since_ms = view.now_ms if view.aside_ms is None else view.aside_ms
-            until_ms = since_ms + ASIDE_TICK_TIMES * view.tick_time_ms
-            if view.now_ms < until_ms:
-                return Hold(f"standing aside for {peer.name}", until_ms, aside=True)
+            if aside := _aside(view, f"standing aside for {peer.name}"):
+                return aside
             continue
         s = peer.status
         # 2: only a cold start waits for a better node's sync; in a vacancy the timeout was that.
-        waits = s and not s.synced and s.listed and not (s.stopping or s.on_standby)
-        if lost is None and waits:
-            return Hold(f"waiting for {peer.name} to be synced")
+        if lost is not None or s is None or s.synced or not s.listed or s.stopping or s.on_standby:
+            continue
+        why = f"waiting for {peer.name} to be synced"
+        if s.digest == view.digest:
+            return Hold(why)  # it is when it hears that this node, which it joins, is
+        if aside := _aside(view, why):
+            return aside  # it joins no cluster of another list, and its own sync may have no end
     whose = lost.epoch.node if lost is not None and lost.epoch.node != view.me else None
     return _backed(view, Start(whose))
 
@@ -313,15 +332,14 @@ def _backed(view: View, verdict: Verdict) -> Verdict:
     withdraws as soon as a peer, or this node itself, backs the better one."""
     if view.lease is None or view.leased:
         return verdict
-    mine, own = precedence(view, view.me, view.incarnation), view.lease.backing
+    own = view.lease.backing
     for peer in view.peers:
         b = peer.status.backing if peer.status and view.nodes.tier(peer.name) is not None else None
         if b is not None and b.holder != view.me and view.nodes.tier(b.holder) is not None:
-            if precedence(view, b.holder, b.incarnation) < mine and _claims(view, b) is not False:
+            if claims_first(view, b) and _claims(view, b) is not False:
                 return Hold(f"{peer.name} backs {b.holder}")
-    if own is not None and _claims(view, own):
-        if precedence(view, own.holder, own.incarnation) < mine:
-            return Hold(f"{view.me} backs {own.holder}")
+    if own is not None and _claims(view, own) and claims_first(view, own):
+        return Hold(f"{view.me} backs {own.holder}")
     return Claim(f"{view.lease.backers} of the {view.lease.needed} nodes it needs back {view.me}")
 
 
@@ -359,10 +377,12 @@ def _heard_ms(view: View, record: Record) -> int:
 
 def _vacancy_ends(view: View, lost: Record) -> int | None:
     """When the application may start elsewhere, or None for never (timeout is inf)."""
-    if view.timeout_ms is None:
-        return None
     heard_ms = _heard_ms(view, lost)
     peer, down = view.peer(lost.epoch.node), view.down.get(lost.epoch.node)
+    if view.timeout_ms is None:
+        # One that is to give it away would never take it again.
+        given = peer is not None and peer.status is not None and peer.status.on_standby
+        return view.now_ms if given else None
     # 4: silence is judged on the tick time; a dial that was refused, to this node or to a peer that
     # had a link with it, a new incarnation, or the owner's own word that it does not run the
     # application need no such wait.

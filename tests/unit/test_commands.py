@@ -4,6 +4,7 @@ import pytest
 
 from chucky.core import events as ev
 from chucky.core.placements import Placements
+from chucky.core.verdict import ASIDE_TICK_TIMES
 from chucky.messages import Epoch, NameTaken, Placed, Status
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
@@ -308,6 +309,19 @@ def test_standby_gives_it_to_the_best_that_is_able(options: dict[str, object], q
     assert answers(cluster, "a")[-1].startswith("done: a@h may own again; standby; c@h is the")
     cluster.run(500)
     assert cluster.serving == ("c" if options else "a") and cluster.most_served() == 1
+
+
+def test_standby_waits_for_no_better_node_that_takes_for_ever_to_get_ready() -> None:
+    cluster = running(Cluster(linear(takeover=False)), "c")
+    cluster.start("a", "b")
+    cluster.run(3000)
+    cluster.hosts["a"].app_us = 10**15
+    cluster.give("c", ev.StandbyRequested(1, True))
+    aside_ms = ASIDE_TICK_TIMES * linear().tick_time_ms
+    took_ms = cluster.run_until(lambda: cluster.serving == "b", aside_ms + 50)
+    cluster.run(10)
+    assert took_ms >= aside_ms
+    assert answers(cluster, "c")[-1].startswith("done: on standby; b@h is the owner")
 
 
 def test_off_standby_is_as_a_start_for_takeover_delay_and_for_a_placement() -> None:

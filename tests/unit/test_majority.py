@@ -285,6 +285,24 @@ def test_nothing_is_handed_over_to_who_no_majority_hears() -> None:
     assert cluster.serving == "b" and len(cluster.owners) == moves
 
 
+def test_two_claimants_of_which_one_hears_of_another_list_do_not_withdraw_for_each_other() -> None:
+    """x, whose file differs, hears a only: a went by age, b by tier, and each let the other go
+    first, in step, for ever."""
+    votes = majority("abx").distributed
+    settings, differs = (Settings(dataclasses.replace(votes, timeout_ms=t)) for t in (5000, 6000))
+    cluster = Cluster(settings, "abx")
+    cluster.cut("b", "x")
+    a, x = cluster.hosts["a"], cluster.hosts["x"]
+    for one, other in ((a, x), (x, a)):
+        cluster.lan.path(one, other).base_us = 20_000
+    cluster.start("b")
+    cluster.run(1)
+    cluster.start("a")
+    cluster.run(30)
+    cluster.start("x", settings=differs)
+    cluster.run_until(lambda: cluster.serving != "", 10_000)
+
+
 def test_who_named_another_and_lost_the_majority_keeps_nobody_from_owning() -> None:
     """It would take it back, for nobody else has it, and can never be backed for that."""
     cluster = Cluster(majority("adbc"), "abcd")

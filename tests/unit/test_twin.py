@@ -83,6 +83,14 @@ def order(v: View, node: NodeName) -> tuple[int, NodeName]:
     return (tier(v, node), node)
 
 
+def alike(v: View, node: NodeName) -> bool:
+    """Whether it goes before this node, in an order in which both answer alike."""
+    digest = said(v)[node].digest
+    if digest != v.digest:
+        return digest < v.digest
+    return (tier(v, node), node) < (tier(v, v.me), v.me)
+
+
 @dataclasses.dataclass(frozen=True)
 class Holder:
     how: Holds
@@ -140,6 +148,10 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
             if holder.incarnation != b.incarnation or holder.status.claim != b.claim:
                 continue
         theirs, mine = (tier(v, b.holder), b.holder), (tier(v, v.me), v.me)
+        if holder and holder.status:
+            if alike(v, b.holder):
+                return HOLD
+            continue
         if lists_differ(v):
             theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
         if theirs < mine:
@@ -147,7 +159,7 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
     own = v.lease.backing
     there = up(v).get(own.holder) if own else None
     if own and there and there.status and there.incarnation == own.incarnation:
-        if there.status.claim == own.claim and order(v, own.holder) < order(v, v.me):
+        if there.status.claim == own.claim and alike(v, own.holder):
             return HOLD
     return {("Claim",)}
 
@@ -317,11 +329,11 @@ def beside_a_holder(v: View) -> set[Essence]:
     for n in able_peers(v) - {epoch.node}:
         if not any(h.epoch == epoch for h in said(v)[n].hears):
             continue  # nothing that the owner says reaches it
-        first = order(v, n) < order(v, v.me)
+        first = alike(v, n)
         if said(v)[n].wants != v.wants:  # 0008: whom an administrator asked for comes first
             first = said(v)[n].wants
         bound = owner.placed and not leaves and not said(v)[n].wants
-        if first and (not bound or said(v)[n].ready == epoch):
+        if first and (not bound or said(v)[n].ready == epoch) and (not leaves or stands_aside(v)):
             return HOLD
     binds = epoch.node in v.binding
     if not leaves:
@@ -405,7 +417,8 @@ def is_back(v: View, lost: Record) -> bool:
 def is_early(v: View, lost: Record) -> bool:
     """S4: whether the timeout since the last sign of it is not over, or silence not yet proven."""
     if v.timeout_ms is None:
-        return True
+        there = said(v).get(lost.epoch.node)
+        return there is None or not there.on_standby  # on standby it never takes it back
     owner, passed_ms = lost.epoch.node, v.now_ms - last_sign_ms(v, lost)
     down = v.down.get(owner)
     only_silent = owner != v.me and owner not in up(v)
@@ -423,16 +436,22 @@ def after_loss(v: View, lost: Record) -> set[Essence]:
     return may_start(v, None if owner == v.me else owner, waits=False)
 
 
+def stands_aside(v: View) -> bool:
+    """0020: it waits for none that does not start, which may wait for this node (8), for a while
+    only."""
+    return v.aside_ms is None or v.now_ms - v.aside_ms < 4 * v.tick_time_ms
+
+
 def may_start(v: View, lost: NodeName | None, waits: bool) -> set[Essence]:
     """2: the best able node starts; at a cold start it waits for a better one that still syncs."""
     better = any(order(v, n) < order(v, v.me) for n in able_peers(v))
-    # 8: it waits for none that does not start: that one may wait for this node.
-    if better and (v.aside_ms is None or v.now_ms - v.aside_ms < 4 * v.tick_time_ms):
+    if better and stands_aside(v):
         return HOLD
     for n, s in said(v).items():
         syncs = listed(v, n) and s.listed and not s.synced and not s.stopping
         syncs = syncs and not s.on_standby
-        if waits and syncs and order(v, n) < order(v, v.me):
+        ends = s.digest == v.digest  # what this node says, which is synced, ends its sync
+        if waits and syncs and order(v, n) < order(v, v.me) and (ends or stands_aside(v)):
             return HOLD
     return backed(v, ("Start", lost))
 

@@ -48,6 +48,10 @@ def peer(node: object, **said: object) -> PeerView:
     return PeerView(node, INCARNATIONS[node], status(**said))  # type: ignore[index, arg-type]
 
 
+def aside(node: object, until_ms: int = NOW_MS + 4 * TICK_TIME_MS) -> Hold:
+    return Hold(f"standing aside for {node}", until_ms, aside=True)
+
+
 def view(**seen: object) -> View:
     """What b sees: alone, synced, able, nothing known, but for `seen`."""
     alone = View(
@@ -469,7 +473,16 @@ BESIDE: dict[str, tuple[dict[str, object], Verdict]] = {
                 peer(C, hears=(heard(E1),)),
             ),
         },
-        Hold("standing aside for c@h"),
+        aside(C),
+    ),
+    "L4: it stood aside for the better standby for long enough": (
+        {
+            "me": D,
+            "incarnation": 40,
+            "peers": (peer(A, running=E1, stopping=True), peer(C, hears=(heard(E1),))),
+            "aside_ms": NOW_MS - 4000,
+        },
+        GetReady(E1),
     ),
     "L4: one on standby hears of a former start of its own": (
         {
@@ -596,10 +609,6 @@ def test_standby_beside_a_holder(row: str) -> None:
 
 LOST = Hold("a@h is lost", NOW_MS + TIMEOUT_MS, vacancy=True)
 KNOWN = (Sign(E1, 10, 9, End.NAMED, 0, C, 30),)
-
-
-def aside(node: object, until_ms: int = NOW_MS + 4 * TICK_TIME_MS) -> Hold:
-    return Hold(f"standing aside for {node}", until_ms, aside=True)
 
 
 VACANT: dict[str, tuple[dict[str, object], Verdict]] = {
