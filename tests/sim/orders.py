@@ -90,6 +90,13 @@ class Administrators(Watch):
             return safety.a_placement_stays(host.name, orders.left_us, there.free_us, now_us)
         return broken
 
+    def gives_away(self, name: NodeName) -> bool:
+        """Whether this node is on standby, or was until just now: with timeout inf nobody waits for
+        it."""
+        lately_us = self.cluster.time.now_us - ASKED_US
+        orders = [self.orders[h.key] for h in self.cluster.hosts.values() if h.name == name]
+        return any(o.on_standby or o.free_us > lately_us for o in orders)
+
     def kept_from(self, owner: Host, better: list[Host], doubt_us: int = DOUBT_US) -> bool:
         """Whether all of these may be bound by a placement on the owner, also one that started so
         shortly after it that nobody can say; with less than no doubt: whether they are for sure."""

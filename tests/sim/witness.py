@@ -287,6 +287,8 @@ class Witness(Watch):
             # A reload between the telling and the start counts: it asks and judges until then.
             timeout_ms = life.settings.distributed.timeout_ms
             lost, now_us = self.last_sign(host), self.cluster.time.now_us
+            if lost and timeout_ms is None and self.administrators.gives_away(lost.epoch.node):
+                lost = None
             broken = safety.s4_no_failover_before_the_timeout(host.name, lost, timeout_ms, now_us)
             self._must(broken)
         life.named = False
