@@ -230,6 +230,16 @@ def test_the_witness_sees_two_that_serve(monkeypatch: pytest.MonkeyPatch) -> Non
         cluster.run(500)
 
 
+def test_with_timeout_inf_a_failed_owner_gives_it_away_when_it_is_told_to() -> None:
+    cluster, _ = calm(INF)
+    cluster.hosts["a"].fails = cluster.hosts["a"].unready = "its file is broken"
+    cluster.give("a", ev.ApplicationFailed("its file is broken"))
+    cluster.run(5000)
+    assert cluster.serving == ""
+    cluster.give("a", ev.StandbyRequested(1, True))
+    cluster.run_until(lambda: cluster.serving == "b", 100)
+
+
 @pytest.mark.parametrize("limit", ["STARTS", "STEPS"])
 def test_the_witness_sees_what_goes_round(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(witness, limit, 1)

@@ -176,6 +176,14 @@ class Links:
         """Note that it takes no place at the door any more."""
         self._handshaking.pop(connection, None)
 
+    def let_in(self, connection: "_Connection") -> None:
+        """End the handshakes that the same start of the node began before: the word that one of
+        them is over may be lost, and an owner that was stalled waits for each (rule 1)."""
+        self.handshake_over(connection)
+        for other in tuple(self._handshaking):
+            if other.is_older(connection):
+                other.end("closed")
+
     def ended(self, connection: "_Connection", link: int) -> bool:
         """Forget the id; return whether it still counted: nobody had closed it."""
         if self._connections.get(link) is not connection:
@@ -281,11 +289,17 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._handshake.done or peer is None:
             return b""
         self._timer.cancel()
-        self._links.handshake_over(self)
+        self._links.let_in(self)
         self._sealer, self._opener, rest = self._handshake.session()
         incarnation = self._handshake.peer_incarnation
         self._links.handler.link_up(self._link, peer, incarnation, self._address)
         return rest
+
+    def is_older(self, other: "_Connection") -> bool:
+        """Whether the same start of a node connected here, as it says, and later with the other."""
+        mine, theirs = self._handshake, other._handshake
+        claims = (mine.peer, mine.peer_incarnation) == (theirs.peer, theirs.peer_incarnation)
+        return claims and other._link < self._link < 0
 
     def _wait(self) -> asyncio.TimerHandle:
         """Wait for the peer's next word: on a busy machine each takes a turn of a slow loop."""

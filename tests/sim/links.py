@@ -322,6 +322,12 @@ class Links:
         if end.at is At.HANDSHAKE:
             end.at = At.UP
             end.path.known = (end.incarnation, peer.incarnation)
+            for one in list(end.host.ends.values()):  # it began that one before
+                older = end.link < one.link < 0 and one.at is At.HANDSHAKE
+                if older and one.peer is not None:
+                    if (one.claimed, one.peer.incarnation) == (end.claimed, peer.incarnation):
+                        self._reset(one)
+                        self._ends(one, Ended.CLOSED)
             up = LinkUp(end.link, peer.host.name, peer.incarnation, end.address)
             self.tell(end.host, up)
 

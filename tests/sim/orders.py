@@ -26,6 +26,7 @@ class Orders:
     asked: bool = False  # a takeover to it
     answered_us: int = 0  # when the last of those was
     on_standby: bool = False
+    off_us: int | None = None  # when it was last put off standby
     placed_us: int | None = None  # when the application, which it owns, was placed on it
     left_us: int | None = None  # the same of the ownership that it stopped last
     takeovers: set[int] = field(default_factory=set)  # their requests, until answered
@@ -54,7 +55,7 @@ class Administrators(Watch):
                 orders.takeovers.add(request)
             case ev.StandbyRequested(_, on):
                 if orders.on_standby and not on:
-                    orders.free_us = self.cluster.time.now_us
+                    orders.free_us = orders.off_us = self.cluster.time.now_us
                 orders.on_standby = on
             case ev.ApplicationFailed():
                 orders.placed_us = None
@@ -95,7 +96,7 @@ class Administrators(Watch):
         it."""
         lately_us = self.cluster.time.now_us - ASKED_US
         orders = [self.orders[h.key] for h in self.cluster.hosts.values() if h.name == name]
-        return any(o.on_standby or o.free_us > lately_us for o in orders)
+        return any(o.on_standby or (o.off_us is not None and o.off_us > lately_us) for o in orders)
 
     def kept_from(self, owner: Host, better: list[Host], doubt_us: int = DOUBT_US) -> bool:
         """Whether all of these may be bound by a placement on the owner, also one that started so

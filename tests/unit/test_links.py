@@ -423,6 +423,24 @@ def test_an_acceptor_that_says_nothing_is_unreached() -> None:
     run(scenario)
 
 
+def test_a_handshake_that_its_node_left_is_not_waited_for_when_that_is_linked() -> None:
+    """A peer slept in it, and what ended it was lost on the way: only its next link tells."""
+
+    async def scenario() -> None:
+        async with node(A) as a, node(B) as b:
+            with connect(a.home) as left, connect(a.home) as restarted:
+                for sock, incarnation in ((left, 7), (restarted, 8)):
+                    sock.setblocking(False)
+                    sock.sendall(Initiator((B, incarnation), KEY, bytes(16)).begin())
+                    await asyncio.get_running_loop().sock_recv(sock, 1000)  # it is challenged
+                b.dial(1, a.home)
+                assert (await a.until("down"))[:3] == (-1, "closed", B)
+                assert (await a.until("up"))[0] == -3
+                assert len(a.of("down")) == 1
+
+    run(scenario)
+
+
 def test_slow_strangers_are_closed_and_told_of_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
