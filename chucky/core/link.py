@@ -64,6 +64,6 @@ class Gone:
     incarnation: int
     heard_ms: int
     ended_ms: int
-    dead: bool = False  # its host refused a dial after its link had ended
+    dead: bool = False  # it said goodbye, or its host refused a dial after its link had ended
     mute_ms: int | None = None  # that of the link
     asked_by_ms: int | None = None  # until when the dial that asks whether it lives is waited for

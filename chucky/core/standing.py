@@ -58,8 +58,8 @@ def claims_first(view: View, backed: Backing) -> bool:
     peer = view.peer(backed.holder)
     if peer is not None and peer.status is not None:
         return _alike(view, peer)
-    mine = precedence(view, view.me, view.incarnation)
-    return precedence(view, backed.holder, backed.incarnation) < mine
+    # Nobody says which list it has; its age would mean nothing to who hears only one list (8).
+    return _rank(view, backed.holder) < _rank(view, view.me)
 
 
 def gets_ready_first(view: View, peer: PeerView) -> bool:
@@ -73,7 +73,11 @@ def _alike(view: View, peer: PeerView) -> bool:
     another list only one of them hears (8), and which leads in no circle."""
     if peer.status is not None and peer.status.digest != view.digest:
         return peer.status.digest < view.digest
-    return (_tier(view, peer.name), peer.name) < (_tier(view, view.me), view.me)
+    return _rank(view, peer.name) < _rank(view, view.me)
+
+
+def _rank(view: View, name: NodeName) -> tuple[int, NodeName]:
+    return _tier(view, name), name
 
 
 def _tier(view: View, name: NodeName) -> int:

@@ -81,8 +81,9 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
             return Advance()
     ready = [p for p in view.peers if p.status and p.status.ready == epoch and _candidate(view, p)]
     # Who declined would do so again; a stop has an end of its own.
-    stops = view.stop_by_ms is not None
-    rest = {} if stops else {w: t for w, t in view.declined.items() if t > view.now_ms}
+    rest = {w: t for w, t in view.declined.items() if t > view.now_ms}
+    if view.stop_by_ms is not None:
+        rest = {}
     ready = [p for p in ready if (p.name, p.incarnation) not in rest]
     if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):

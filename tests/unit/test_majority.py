@@ -303,6 +303,32 @@ def test_two_claimants_of_which_one_hears_of_another_list_do_not_withdraw_for_ea
     cluster.run_until(lambda: cluster.serving != "", 10_000)
 
 
+def test_two_claimants_that_do_not_hear_each_other_go_by_one_order() -> None:
+    """x, whose file differs, goes on with b and c, which vote: it went by age, which puts it first,
+    and a by tier, which puts a first, and no two votes are enough."""
+    settings = majority("abcx")
+    differs = dataclasses.replace(settings.distributed, takeover_delay_ms=100)
+    cluster = Cluster(settings, "abcx")
+    cluster.cut("a", "x")
+    cluster.start("b", "c")
+    cluster.start("x", settings=dataclasses.replace(settings, distributed=differs))
+    cluster.run(1500)
+    cluster.start("a")
+    cluster.run(3 * TIMEOUT_MS)
+    for number, key in enumerate("acx", 1):
+        cluster.give(key, ev.StandbyRequested(number, True))
+    cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
+    for one, other in (("x", "b"), ("a", "c")):  # b hears a first, and c hears x first
+        path = cluster.lan.path(cluster.hosts[one], cluster.hosts[other])
+        path.base_us = 30_000
+    for number, key in enumerate("ax", 4):
+        cluster.give(key, ev.StandbyRequested(number, False))
+    cluster.run(20)
+    cluster.hosts["b"].fails = cluster.hosts["b"].unready = "its file is broken"
+    cluster.give("b", ev.ApplicationFailed("its file is broken"))
+    cluster.run_until(lambda: cluster.serving != "", 3 * TIMEOUT_MS)
+
+
 def test_who_named_another_and_lost_the_majority_keeps_nobody_from_owning() -> None:
     """It would take it back, for nobody else has it, and can never be backed for that."""
     cluster = Cluster(majority("adbc"), "abcd")

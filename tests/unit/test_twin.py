@@ -147,14 +147,8 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
         if holder and holder.status:
             if holder.incarnation != b.incarnation or holder.status.claim != b.claim:
                 continue
-        theirs, mine = (tier(v, b.holder), b.holder), (tier(v, v.me), v.me)
-        if holder and holder.status:
-            if alike(v, b.holder):
-                return HOLD
-            continue
-        if lists_differ(v):
-            theirs, mine = (b.incarnation, b.holder), (v.incarnation, v.me)
-        if theirs < mine:
+        first = (tier(v, b.holder), b.holder) < (tier(v, v.me), v.me)
+        if alike(v, b.holder) if holder and holder.status else first:
             return HOLD
     own = v.lease.backing
     there = up(v).get(own.holder) if own else None
