@@ -22,8 +22,9 @@ SLOW = 4
 # A link of before a machine moved stands until it is silent, which a process that was paused finds
 # out when it goes on; and only beacons tell where that machine is now (docs/decisions/0009).
 HINT_US = 1000 * MS
-# Lives of seven nodes with many faults have 8 starts in five seconds at most, 2,000 steps in one.
-STARTS, STARTS_US = 20, 5000 * MS
+# Lives of seven nodes with many faults have 20 starts in five seconds at most, with two takeovers
+# asked for each 300 ms, and 2,000 steps in one.
+STARTS, STARTS_US = 60, 5000 * MS
 STEPS, STEPS_US = 10_000, 1000 * MS
 
 Ownership = tuple[Epoch, int]  # with its owner's incarnation
