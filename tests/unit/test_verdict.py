@@ -24,7 +24,7 @@ from chucky.core.verdicts import (
 )
 from chucky.core.view import DownView, LeaseView, PeerView, View
 from chucky.messages import Backing, End, Epoch, Heard, Holds, Naming, Placed, Sign, Status
-from chucky.names import NodePattern
+from chucky.names import NodeName, NodePattern
 from chucky.priority import PriorityList
 from tests.unit.cluster import name
 
@@ -817,3 +817,14 @@ def test_a_claimant_withdraws_for_a_better_one_that_it_backs_itself() -> None:
     for claim, verdict in ((1, Hold("b@h backs a@h")), (2, Claim), (0, Claim)):
         found = decide(dataclasses.replace(seen, peers=(peer(A, claim=claim),)))
         assert found == verdict or isinstance(found, Claim) and verdict is Claim
+
+
+@pytest.mark.parametrize(("holder", "digest", "first"), [(A, OTHER, False), (D, b"least", True)])
+def test_of_two_claimants_of_two_lists_the_digest_tells_which_goes_first(
+    holder: NodeName, digest: bytes, first: bool
+) -> None:
+    vote = Backing(holder, INCARNATIONS[holder], 1, 9)
+    lease = LeaseView(None, 1, 2, vote)
+    peers = (peer(holder, claim=1, digest=digest),)
+    seen = view(lease=lease, lapsed=E3, records=(lost(B, epoch=E3),), peers=peers)
+    assert isinstance(decide(seen), Hold if first else Claim)
