@@ -84,12 +84,11 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
     rest = {w: t for w, t in view.declined.items() if t > view.now_ms}
     if view.stop_by_ms is not None:
         rest = {}
-    ready = [p for p in ready if (p.name, p.incarnation) not in rest]
-    if view.stop_by_ms is not None:
         if view.now_ms >= view.stop_by_ms or not any(_candidate(view, p) for p in view.peers):
             return Release()
     elif not view.on_standby:
         ready = [p for p in ready if _may_take_over(view, p)]
+    ready = [p for p in ready if (p.name, p.incarnation) not in rest]
     if ready:
         best = min(ready, key=lambda p: turn(view, p))
         assert best.status is not None
@@ -237,9 +236,10 @@ def _beside_owner(view: View) -> Verdict:
         if hears and _candidate(view, peer) and gets_ready_first(view, peer):
             # One that does not get ready may be bound by the placement; this node is not.
             acts = peer.status and (peer.status.wants or peer.status.ready == s.running)
-            if leaves and (aside := _aside(view, f"standing aside for {peer.name}")):
-                return aside  # it may take long to get ready, or decline
-            if not leaves and (s.placed is None or acts):
+            if leaves:
+                if aside := _aside(view, f"standing aside for {peer.name}"):
+                    return aside  # it may take long to get ready, or decline
+            elif s.placed is None or acts:
                 return Hold(f"standing aside for {peer.name}")
     if not leaves and view.mixed:
         return Hold()

@@ -322,14 +322,18 @@ class Links:
         if end.at is At.HANDSHAKE:
             end.at = At.UP
             end.path.known = (end.incarnation, peer.incarnation)
-            for one in list(end.host.ends.values()):  # it began that one before
-                older = end.link < one.link < 0 and one.at is At.HANDSHAKE
-                if older and one.peer is not None:
-                    if (one.claimed, one.peer.incarnation) == (end.claimed, peer.incarnation):
-                        self._reset(one)
-                        self._ends(one, Ended.CLOSED)
+            self._let_in(end, peer)
             up = LinkUp(end.link, peer.host.name, peer.incarnation, end.address)
             self.tell(end.host, up)
+
+    def _let_in(self, end: End, peer: End) -> None:
+        """End the handshakes that the same start of the node began before, as net/links.py does."""
+        for one in list(end.host.ends.values()):
+            who = one.peer and (one.claimed, one.peer.incarnation)
+            older = end.link < one.link < 0 and one.at is At.HANDSHAKE
+            if older and who == (end.claimed, peer.incarnation):
+                self._reset(one)
+                self._ends(one, Ended.CLOSED)
 
     def send(self, host: "Host", link: int, message: Message) -> None:
         """Send a message over a link that is up, as bytes."""

@@ -13,7 +13,6 @@ from tests.sim import inside, links, liveness, safety
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
-from tests.sim.links import CONNECT_US
 from tests.sim.orders import Administrators
 
 # Two hear each other on paths that got slower by a part of a tick time, there and back: unless no
@@ -90,7 +89,7 @@ class Witness(Watch):
         there, back = lan.path(one, other), lan.path(other, one)
         extra_us = there.extra_us + back.extra_us
         round_us = there.base_us + there.jitter_us + back.base_us + back.jitter_us + extra_us
-        too_slow = extra_us > one.settings.tick_time_ms * MS // SLOW or round_us >= CONNECT_US
+        too_slow = extra_us > one.settings.tick_time_ms * MS // SLOW or round_us >= links.CONNECT_US
         if there.cut or back.cut or (extra_us and too_slow):
             return None
         # Nodes that do not list each other may back off for a minute.
