@@ -68,9 +68,13 @@ class Contact:
         if self.dial is None or self.configured or self.name is None:
             return None
         if self.proven:
-            good = self.dial_address in (*self.addresses[:1], *self.trusted)
-            return None if good else LEASH_MS
+            return None if self.dial_address in self.addresses[:1] else LEASH_MS
         return LEASH_MS << min(self.given_up, 3)
+
+    def least_aside(self) -> int:
+        """Return the link id of the dial aside to end first: the oldest that only a hint led to."""
+        hinted = (link for link, at in self.aside.items() if at not in self.trusted)
+        return next(hinted, next(iter(self.aside)))
 
     def note(self, address: Address | None, refused: bool) -> None:
         """Remember whether the last dial at an address was refused."""

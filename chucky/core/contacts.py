@@ -188,7 +188,7 @@ class Contacts:
                 contact.dial = None
                 no_place = contact.unproven and self._crowded(contact.listed)
                 if len(contact.aside) > (0 if no_place else MAX_ASIDE):
-                    oldest = next(iter(contact.aside))
+                    oldest = contact.least_aside()
                     given_up.append(oldest)
                     del contact.aside[oldest], self._dials[oldest]
                     contact.given_up += 1

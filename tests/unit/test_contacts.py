@@ -411,20 +411,34 @@ def test_names_that_are_in_no_list_take_no_turn_from_one_that_is() -> None:
 
 
 def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
-    known = contacts()
+    known, told, ended = contacts(), None, []
     known.told(A, AT, True, 0)
     known.told(A, at(7), True, 0)
-    for number in range(MAX_ADDRESSES):  # strangers claim that it is elsewhere
-        known.hint(A, at(number + 8), True, 0)
-    now_ms, dialled = 0, None
-    while dialled != at(7):
-        known.give_up(set(), now_ms)
-        for link, dialled in known.due(set(), now_ms):
-            if dialled == AT:
+    for now_ms in range(0, 5000, 10):
+        if now_ms % REDIAL_MS == 0:  # a stranger claims that it is elsewhere, always elsewhere
+            known.hint(A, at(8 + now_ms), True, now_ms)
+        ended += known.give_up(set(), now_ms)
+        for link, address in known.due(set(), now_ms):
+            if address == AT:
                 known.ended(link, Ended.UNREACHED, now_ms)  # that network is cut
-        now_ms = known.deadline(set()) or now_ms
-        assert now_ms < 3000
-    assert known.deadline(set()) is None and known.give_up(set(), 60_000) == []
+            elif address == at(7):
+                assert told is None and now_ms < 1000
+                told = link
+    assert told is not None and told not in ended and len(ended) > MAX_ASIDE
+
+
+def test_a_told_address_that_leads_nowhere_gives_the_best_one_back_soon() -> None:
+    known = contacts()
+    known.told(A, at(7), True, 0)
+    known.told(A, AT, True, 0)
+    known.came_up(-1, A, True, AT)
+    known.lost(A, at_once=True, now_ms=0)
+    ((link, address),) = known.due(set(), 0)
+    assert address == AT
+    known.ended(link, Ended.UNREACHED, REDIAL_MS)  # cut off until this moment
+    now_ms = known.deadline(set()) or REDIAL_MS
+    assert at(7) in [address for _, address in known.due(set(), now_ms)]
+    assert dialled_within(known, AT, now_ms + LEASH_MS, now_ms) == now_ms + LEASH_MS
 
 
 @pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 500)])
