@@ -15,6 +15,7 @@ from chucky.names import NodeName
 # Of the timeout: 0.97 on the holder's clock is at most 0.98 of true time, and the backer's promise
 # at least 0.99.
 SHARE_PERCENT = 97
+ECHO_MS = 60_000  # an echo that takes longer counts for nothing: no tick time is as long
 
 
 def majority(voters: int) -> int:
@@ -58,9 +59,9 @@ class Lease:
         """A Status with this tick went out."""
         if self.claim:
             self._sent_ms[tick] = now_ms
-            old = [t for t, at_ms in self._sent_ms.items() if now_ms - at_ms > self._timeout_ms]
-            for t in old:
-                del self._sent_ms[t]
+            kept_ms = min(self._timeout_ms, ECHO_MS)
+            while now_ms - next(iter(self._sent_ms.values())) > kept_ms:
+                del self._sent_ms[next(iter(self._sent_ms))]
 
     def view(self, voters: int, now_ms: int) -> LeaseView:
         """Return how the present claim stands among this many listed nodes."""

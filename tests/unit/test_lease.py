@@ -2,7 +2,7 @@
 
 import pytest
 
-from chucky.core.lease import Lease
+from chucky.core.lease import ECHO_MS, Lease
 from chucky.core.view import PeerView
 from chucky.messages import Backing, Status
 from chucky.names import NodeName
@@ -54,6 +54,20 @@ def test_it_ends_0_97_timeouts_after_the_send_of_the_tick_that_was_echoed() -> N
     a.hear(backs(B, 4), True, heard_ms)
     a.hear(backs(B, 3), True, heard_ms)
     assert a.view(3, heard_ms).until_ms == LATER_MS + 400 + LEASE_MS
+
+
+def test_however_long_the_timeout_few_ticks_are_kept() -> None:
+    a = Lease(A, 1, 86_400_000, 0)
+    a.make_claim()
+    a.settle([PeerView(A, 1, None)], 86_400_000)
+    for tick in range(3000):
+        a.sent(tick, 86_400_000 + ECHO_MS // 1000 * tick)
+    assert len(a._sent_ms) == 1001
+    last_ms = 86_400_000 + 3 * ECHO_MS
+    a.hear(backs(B, 1998), True, last_ms)
+    assert a.view(3, last_ms).until_ms is None
+    a.hear(backs(B, 1999), True, last_ms)
+    assert a.view(3, last_ms).until_ms is not None
 
 
 def test_of_five_it_ends_with_the_second_best_vote_of_the_others() -> None:
