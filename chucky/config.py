@@ -24,7 +24,7 @@ from chucky.config_checks import problems as joint_problems
 from chucky.errors import ConfigError, NodeNameError, NotAFile
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
-from chucky.settings import Discovery, Distributed, Facts, Node, Settings
+from chucky.settings import TICK_MS, Discovery, Distributed, Facts, Node, Settings
 
 # The shipped file has 5 KiB. This many hold 1000 nodes with names of 63 bytes, and a device or a
 # log given by mistake is not read to its end.
@@ -370,9 +370,7 @@ _NODE: dict[str, Reader] = {
     "cookie_file": _PATH,
     "listen": _listen,
     "port": _number(1, 65535 - MORE_PORTS, "a port"),
-    # Below 10 a busy machine's scheduler is slower than the tick time; above 10000 it would take
-    # more than 40 s to see that a node is dead.
-    "tick": _number(10, 10000, "whole milliseconds"),
+    "tick": _number(TICK_MS[0], TICK_MS[-1], "whole milliseconds"),
 }
 _DISCOVERY: dict[str, Reader] = {
     "group": _or_empty(lambda text: _is_group(text, 4), "IPv4 multicast as 239.192.64.41"),

@@ -22,7 +22,7 @@ RELOADABLE = frozenset(
 )
 
 # What the votes of a majority depend on (docs/decisions/0006).
-ELECTORAL = ("distributed.nodes", "distributed.timeout", "distributed.quorum", "node.tick")
+ELECTORAL = ("distributed.nodes", "distributed.timeout", "distributed.quorum")
 
 
 async def read_files(

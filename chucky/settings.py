@@ -12,6 +12,9 @@ from chucky.names import NodePattern
 from chucky.priority import PriorityList
 
 TICKS_PER_TICK_TIME = 4  # as Erlang's net_tickintensity: silence is judged on four missed ticks
+# Below 10 ms a busy machine's scheduler is slower than the tick time; above 10000 it would take
+# more than 40 s to see that a node is dead.
+TICK_MS = range(10, 10_001)
 
 
 def _shipped_list() -> PriorityList:
@@ -109,6 +112,14 @@ class Settings:
     def told(self) -> tuple[tuple[str, str], ...]:
         """What peers compare with theirs: `shared`, and the tick, on which they judge silence."""
         return (*self.shared, ("tick", str(self.node.tick_ms)))
+
+    def patience_ms(self, told: tuple[tuple[str, str], ...]) -> int:
+        """The silence after which a peer that told this is down: four ticks of the slower of the
+        two, so that the links stay while the tick is being changed, one node after the other."""
+        theirs = dict(told).get("tick", "")
+        tick_ms = int(theirs) if theirs.isascii() and theirs.isdigit() and len(theirs) < 6 else 0
+        slower_ms = max(self.node.tick_ms, tick_ms if tick_ms in TICK_MS else 0)
+        return TICKS_PER_TICK_TIME * slower_ms
 
     @cached_property
     def digest(self) -> bytes:

@@ -16,6 +16,7 @@ class Link:
     address: Address
     heard_ms: int  # the last frame
     alive_ms: int  # what silence is counted from
+    patience_ms: int  # so long a silence means that it is down
     spared_ms: int | None = None  # the heard_ms of the silence that a stall of this node excused
     echo: int = 0  # the highest tick of the peer that was read
     since_tick: int = 0  # what the peer says is news once it echoes this tick of ours
@@ -33,6 +34,10 @@ class Link:
         """Take the place of another one with the same process: what was said on that holds."""
         self.status, self.news, self.echo = old.status, old.news, old.echo
         self.since_tick, self.mute_ms = old.since_tick, old.mute_ms
+
+    def is_silent(self, at_ms: int) -> bool:
+        """Whether it has said nothing for as long as means that it is down."""
+        return self.alive_ms + self.patience_ms <= at_ms
 
     @property
     def dialled(self) -> bool:

@@ -247,6 +247,7 @@ class Membership:
             return False
         said = hello._replace(uptime_ms=0, members=())  # the rest is no news, or is taken below
         news, link.hello = said != link.hello, said
+        link.patience_ms = self.settings.patience_ms(hello.shared)
         if id not in self._newcomers:
             self._locate(link, hello, news, now_ms)
         for member in hello.members:
@@ -329,7 +330,7 @@ class Membership:
             age_ms = max(0, now_ms - link.heard_ms)
             # Rule 6 says "now": what was heard before this node slept, or waited to be read, is no
             # news.
-            if link.status is not None and what is not None and age_ms < self._tick_time_ms:
+            if link.status is not None and what is not None and age_ms < link.patience_ms:
                 if link.status.echo >= link.since_tick:
                     yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
 
@@ -339,7 +340,7 @@ class Membership:
         for link in self._all():
             if link.spared_ms != link.heard_ms:
                 link.spared_ms = link.heard_ms
-                link.alive_ms = max(link.alive_ms, now_ms - self._tick_time_ms // 2)
+                link.alive_ms = max(link.alive_ms, now_ms - link.patience_ms // 2)
 
     def slept(self) -> None:
         """It was not running for so long that what comes now may be old."""
@@ -347,13 +348,12 @@ class Membership:
             link.since_tick = self.tick + 1
 
     def _end_silent(self, read_ms: int, now_ms: int) -> None:
-        silent_ms = read_ms - self._tick_time_ms
         # The newcomers first: one that is silent itself must not take the place of a silent link.
         for waiting in (self._newcomers, self._namesakes):
-            for silent in [n for n in waiting.values() if n.alive_ms <= silent_ms]:
+            for silent in [n for n in waiting.values() if n.is_silent(read_ms)]:
                 del waiting[silent.id]
                 self.emit(Close(silent.id))
-        for link in [k for k in self.links.values() if k.alive_ms <= silent_ms]:
+        for link in [k for k in self.links.values() if k.is_silent(read_ms)]:
             self.emit(Close(link.id))
             self._end(link, False, now_ms)
 
@@ -392,8 +392,7 @@ class Membership:
 
     def deadlines(self, now_ms: int) -> list[int]:
         """Return each time at which settle has something to do."""
-        tick_time_ms = self._tick_time_ms
-        times = [max(link.alive_ms + tick_time_ms, now_ms + 1) for link in self._all()]
+        times = [max(link.alive_ms + link.patience_ms, now_ms + 1) for link in self._all()]
         for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
             if due_ms is not None:
                 times.append(due_ms)

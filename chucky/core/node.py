@@ -174,7 +174,9 @@ class Node:
                 self._look.handshake_began(link, now_ms)
                 self._has_news = self._is_due(now_ms)
             case ev.LinkUp(id, name, incarnation, address):
-                self._link_up(Link(id, name, incarnation, address, now_ms, now_ms), now_ms)
+                patience_ms = self._settings.tick_time_ms  # until its Hello tells more
+                up = Link(id, name, incarnation, address, now_ms, now_ms, patience_ms)
+                self._link_up(up, now_ms)
             case ev.LinkDown(id, why, name, address):
                 known, waits = self._members.knows(id), self._members.newcomer(id)
                 if waits is not None:

@@ -37,7 +37,7 @@ class Drills:
 
     def __post_init__(self) -> None:
         self.rng: random.Random = self.cluster.rng
-        self.settings: Settings = self.options.settings[self.options.keys[0]]
+        self.settings: Settings = self.options.slowest
         self.nodes = [self.cluster.hosts[k] for k in self.options.keys]
         nodes = self.settings.distributed.nodes
         self.listed = [h for h in self.nodes if nodes.tier(h.name) is not None]
@@ -81,7 +81,7 @@ class Drills:
         if sure:
             self._must(liveness.nothing_moves(before, self._owners()))
         said = [self.cluster.sends[h.key] - sends[h.key] for h in self.nodes]
-        ticks = rest_ms / self.settings.node.tick_ms
+        ticks = rest_ms / min(h.settings.node.tick_ms for h in self.nodes)
         self._must(liveness.few_words(max(said) / (len(self.nodes) - 1), ticks))
 
     def _owners(self) -> list[str]:

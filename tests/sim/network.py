@@ -95,7 +95,7 @@ class Lan:
     def moved(self, host: "Host") -> None:
         """A host has another address. Who had a link with it takes it for up until that is silent,
         and only a beacon tells where it is."""
-        until_us = self.time.now_us + host.settings.tick_time_ms * MS
+        until_us = self.time.now_us + max(h.settings.tick_time_ms for h in self.hosts) * MS
         for path in self.paths.values():
             if host in (path.source, path.target):
                 path.clear_us = max(path.clear_us, until_us)

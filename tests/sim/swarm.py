@@ -9,6 +9,7 @@ from chucky.settings import Distributed, Node, Settings
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster
 
+LEAST_HOLD_MS = 5000  # with timeout 0; a node knows no other's tick when it begins to hold
 MAJORITY = True  # draw quorum = "majority", too
 
 FAULTS = (
@@ -41,6 +42,13 @@ class Options:
     most_faults: int
     bad_us: int  # how long phase one takes
     faults: dict[str, float] = field(default_factory=dict)  # weight of each kind
+
+    @property
+    def slowest(self) -> Settings:
+        """What all have in common but for the longest tick: silence is judged on that."""
+        common = self.settings[self.keys[0]]
+        tick_ms = max(s.node.tick_ms for s in self.settings.values())
+        return replace(common, node=Node(tick_ms=tick_ms))
 
     @property
     def one_electorate(self) -> bool:
@@ -88,6 +96,8 @@ def draw(rng: random.Random) -> Options:
     )
     if majority:
         options.faults.update({kind: 1.0 for kind in LEASE_FAULTS if rng.random() < 0.5})
+    if rng.random() < 0.1:
+        _change_ticks(rng, settings)
     return options
 
 
@@ -149,6 +159,16 @@ def _other(rng: random.Random, common: Settings, keys: str) -> Settings:
         )
     )
     return replace(common, distributed=replace(d, **changed))  # type: ignore[arg-type]
+
+
+def _change_ticks(rng: random.Random, settings: dict[str, Settings]) -> None:
+    """The tick is being changed, one node after the other."""
+    for key, one in settings.items():
+        slower = replace(one, node=Node(tick_ms=one.node.tick_ms * rng.choice((2, 4))))
+        d = one.distributed
+        votes = d.quorum != "majority" or (d.timeout_ms or 0) >= 2 * slower.tick_time_ms
+        if votes and slower.tick_time_ms < LEAST_HOLD_MS and rng.random() < 0.4:
+            settings[key] = slower
 
 
 def build(options: Options, seed: int) -> Cluster:

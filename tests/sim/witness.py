@@ -89,7 +89,8 @@ class Witness(Watch):
         there, back = lan.path(one, other), lan.path(other, one)
         extra_us = there.extra_us + back.extra_us
         round_us = there.base_us + there.jitter_us + back.base_us + back.jitter_us + extra_us
-        too_slow = extra_us > one.settings.tick_time_ms * MS // SLOW or round_us >= links.CONNECT_US
+        silence_us = max(one.settings.tick_time_ms, other.settings.tick_time_ms) * MS
+        too_slow = extra_us > silence_us // SLOW or round_us >= links.CONNECT_US
         if there.cut or back.cut or (extra_us and too_slow):
             return None
         # Nodes that do not list each other may back off for a minute.
@@ -101,7 +102,7 @@ class Witness(Watch):
         since_us = max(one.alive_us, other.alive_us, there.clear_us, back.clear_us)
         since_us = max(since_us, self._waits_us(one, other), self._waits_us(other, one))
         if one.moved or other.moved:
-            since_us += one.settings.tick_time_ms * MS + HINT_US
+            since_us += silence_us + HINT_US
         # As slack_us: a handshake and a Status each way.
         return max(0, self.cluster.time.now_us - since_us - 10 * extra_us)
 

@@ -236,7 +236,7 @@ def test_a_reload_says_what_is_changed_with_all_nodes_stopped(tmp_path: Path) ->
         assert said[-2].startswith("a restart is needed for: distributed.nodes, ")
         assert said[-1] == (
             'change these with all nodes stopped, for quorum "majority": distributed.nodes,'
-            " distributed.timeout, distributed.quorum, node.tick"
+            " distributed.timeout, distributed.quorum"
         )
         daemon._step(ev.ShutdownRequested())
 

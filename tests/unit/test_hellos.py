@@ -73,7 +73,7 @@ class Links:
     def up(self, keys: str) -> None:
         for key in keys:
             at = Address(f"10.0.0.{ord(key)}", 4041)
-            link = self.links[key] = Link(ord(key), name(key), 1, at, 0, 0)
+            link = self.links[key] = Link(ord(key), name(key), 1, at, 0, 0, 1000)
             link.hello = Hello("", 0, 4041, (), ())
 
     def said(self, now_ms: int, busy: bool = False) -> dict[str, str]:

@@ -44,7 +44,8 @@ class End:
         )  # fmt: skip
 
     def up(self, id: int, peer: NodeName, incarnation: int = 10, now_ms: int = 0) -> None:
-        self.members.link_up(Link(id, peer, incarnation, at(peer), now_ms, now_ms), now_ms)
+        link = Link(id, peer, incarnation, at(peer), now_ms, now_ms, TICK_TIME_MS)
+        self.members.link_up(link, now_ms)
 
     def wake(self, now_ms: int) -> None:
         self.members.settle(now_ms, now_ms)
@@ -197,6 +198,28 @@ def test_a_second_of_one_name_replaces_a_first_whose_link_ends() -> None:
     b.up(-2, A, incarnation=11)
     b.members.link_down(-1, Ended.CLOSED, None, None, 5)
     assert b.in_use(A) == -2 and b.ended == [(-1, True)] and not b.told
+
+
+@pytest.mark.parametrize("tick_ms, silent_ms", [(1000, 4000), (25, TICK_TIME_MS)])
+def test_a_link_waits_for_the_slower_of_its_two_nodes(tick_ms: int, silent_ms: int) -> None:
+    b = End(B)
+    b.up(-1, A)
+    b.members.hello(-1, Hello("1", 0, 4041, (), (("tick", str(tick_ms)),)), 0)
+    b.wake(silent_ms - 1)
+    assert b.in_use(A) == -1 and b.members.deadlines(silent_ms - 1)[0] == silent_ms
+    b.wake(silent_ms)
+    assert b.in_use(A) is None and b.closed == [-1]
+
+
+def test_a_stall_excuses_the_silence_of_a_slower_node_for_half_its_time() -> None:
+    b = End(B)
+    b.up(-1, A)
+    b.members.hello(-1, Hello("1", 0, 4041, (), (("tick", "1000"),)), 0)
+    b.members.stalled(3900)
+    b.wake(5899)
+    assert b.in_use(A) == -1
+    b.wake(5900)
+    assert b.in_use(A) is None
 
 
 def test_a_silent_newcomer_does_not_replace_a_silent_first() -> None:
@@ -417,7 +440,7 @@ def test_an_address_that_a_beacon_told_first_is_no_hint_once_its_node_says_it() 
     a.up(-1, B)
     a.members.hello(-1, Hello("1", 0, known.port, (), ()), 0)
     a.members.link_down(-1, Ended.CLOSED, B, known, 1)
-    a.members.link_up(Link(1, B, 10, other, 1, 1), 1)  # that is the best from now on
+    a.members.link_up(Link(1, B, 10, other, 1, 1, TICK_TIME_MS), 1)  # that is the best from now on
     for number in range(3):
         source = Address(f"10.66.0.{number}", 4041)
         a.members.contacts.hint(B, source, True, 2)

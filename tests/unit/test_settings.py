@@ -15,6 +15,19 @@ def test_tick_time_is_four_ticks() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "means_ms"),
+    [("1000", 4000), ("30", 400), ("10000", 40_000), ("10001", 400), ("99999999999", 400),
+     ("-900", 400), ("９００", 400), ("", 400), ("x", 400)],
+)  # fmt: skip
+def test_a_peer_s_tick_counts_where_it_is_longer_and_one_that_a_config_may_have(
+    told: str, means_ms: int
+) -> None:
+    settings = Settings(node=Node(tick_ms=100))
+    assert settings.patience_ms((("nodes", "[a]"), ("tick", told))) == means_ms
+    assert settings.patience_ms(()) == 400
+
+
+@pytest.mark.parametrize(
     ("hold_ms", "timeout_ms", "means_ms"),
     [(0, 5000, 10000), (0, 0, 5000), (0, None, 10000), (1, 5000, 1), (7000, None, 7000)],
 )
