@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[Table, Plan], None]] = {
     "alarms": alarms.measure,
     docs.SCALE_PART: scale.measure,
 }
-DESCRIPTORS = 65536  # of a node and of its clients, as LimitNOFILE= of the unit
+DESCRIPTORS = 65536  # of a node and of its clients
 
 
 def main() -> int:

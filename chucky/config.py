@@ -191,6 +191,8 @@ def _syntax(error: str, text: str) -> str:
     line = parts["line"] or text.rstrip().count("\n") + 1
     what = re.sub(r"\('(\w+)',\) twice", r"[\1] twice", parts["what"][:200])
     wish = _SYNTAX_WISHES.get(what, "a line is [section], key = value or # comment")
+    if what.startswith("Cannot declare"):
+        wish = "want each section once: change its lines where they are"
     return f"line {line}: {what}; {wish}"
 
 

@@ -42,8 +42,8 @@ class Crashes:
         if not self._count or now_ms >= self._until_ms or (met and not others_can):
             return ""
         return (
-            f"{self._count} times in a row its process ended just after it had begun to; it tries"
-            " again in a while"
+            f"{self._count} times in a row its process ended just after it had begun to own: see"
+            " its log before that"
         )
 
     def began(self, now_ms: int) -> None:

@@ -317,7 +317,8 @@ class Node:
         missing = None if synced else self._sync.settle(self._members.formed(), looking, now_ms)
         if missing is not None:
             names = ", ".join(map(str, missing.nodes))
-            self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}")
+            way_out = "start them, or take them off sync_nodes_mandatory"
+            self._exit(EXIT_TEMPORARY, f"mandatory nodes are missing: {names}; {way_out}")
             return
         self._command(now_ms)
         self._decide(now_ms)

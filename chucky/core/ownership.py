@@ -360,7 +360,7 @@ TRANSITIONS: dict[State, dict[type[Verdict], Row]] = {
         ),
         Yield: Row(
             "{me} yields to {verdict.to}, which stands better",
-            Level.INFO,
+            Level.WARNING,  # there were two owners
             Ownership._release,
             "yield",
         ),

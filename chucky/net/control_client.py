@@ -82,7 +82,9 @@ def _next(lines: BinaryIO, path: str) -> dict[str, Any]:
     try:
         line = lines.readline(_LINE_BYTES)
     except TimeoutError:
-        raise Unavailable(f"chuckyd on {path} is silent; see: systemctl status") from None
+        raise Unavailable(
+            f"chuckyd on {path} is silent; see: systemctl status 'chucky@*'"
+        ) from None
     except OSError as error:
         raise Unavailable(f"chuckyd on {path} broke off: {error.strerror or error}") from None
     if not line.endswith(b"\n"):

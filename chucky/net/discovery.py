@@ -155,7 +155,7 @@ class Discovery:
                 self._deaf.add(family)
                 _log.warning(
                     "beacons are sent but not heard over %s: UDP port %d: %s"
-                    " (ss -ulpn tells who has it)",
+                    " (sudo ss -ulpn tells who has it)",
                     _FAMILIES[family],
                     self._port,
                     error.strerror,

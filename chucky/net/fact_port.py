@@ -48,7 +48,7 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # not compiled in; switche
 
 _WAYS_OUT = {
     errno.EADDRINUSE: (
-        "; see who has it with ss -ltnp 'sport = :{}', or set [facts] port or listen"
+        "; see who has it with sudo ss -ltnp 'sport = :{}', or set [facts] port or listen"
     ),
     errno.EADDRNOTAVAIL: "; no interface here has that address: set [facts] listen",
     errno.EACCES: "; it is for root only: set [facts] port",

@@ -423,7 +423,11 @@ A_LINE = "a line is [section], key = value or # comment"
         ('[node]\nhost = "x\n', "line 2: Illegal character '\\n'"),
         ('[node]\nhost = "x', "line 2: Unterminated string"),
         ("[node]\nport = 1\nport = 2\n", "line 3: Cannot overwrite a value; want each key once"),
-        ("[node]\n[node]\n", f"line 2: Cannot declare [node] twice; {A_LINE}"),
+        (
+            "[node]\n[node]\n",
+            "line 2: Cannot declare [node] twice;"
+            " want each section once: change its lines where they are",
+        ),
         (
             "[distributed]\nquorum = majority\n",
             'line 2: Invalid value; want "text" in quotes, a number, true, false or a [list]',

@@ -126,7 +126,7 @@ def test_a_port_that_another_program_had_is_heard_once_it_is_free(
     asyncio.run(main())
     assert [record.getMessage() for record in caplog.records] == [
         f"beacons are sent but not heard over IPv4: UDP port {config.port}: Address already in use"
-        " (ss -ulpn tells who has it)",
+        " (sudo ss -ulpn tells who has it)",
         "beacons are heard over IPv4 now",
     ]
 

@@ -37,6 +37,8 @@ from tests.sim.clock import MS
 from tests.sim.host import Host
 from tests.unit.cluster import Cluster, name
 
+START_THEM = "start them, or take them off sync_nodes_mandatory"
+
 A, B, C = map(NodePattern, "abc")
 ALL = (A, B, C)
 TICK_TIME_MS = Settings().tick_time_ms
@@ -79,7 +81,7 @@ def test_a_missing_mandatory_node_ends_the_node_at_the_deadline_not_later() -> N
     began_ms = cluster.now_ms
     cluster.run_until(lambda: cluster.hosts["a"].exit is not None)
     assert cluster.now_ms - began_ms == 3000
-    assert cluster.hosts["a"].exit == (75, "mandatory nodes are missing: c")
+    assert cluster.hosts["a"].exit == (75, f"mandatory nodes are missing: c; {START_THEM}")
     assert cluster.most_served() == 0
 
 
@@ -124,7 +126,7 @@ def test_a_cluster_of_another_digest_is_not_joined() -> None:
     others = settings(takeover=False, sync_nodes_mandatory=(C,), sync_nodes_timeout_ms=3000)
     cluster.start("a", settings=others)
     assert cluster.run_until(lambda: cluster.hosts["a"].exit is not None) == 3000
-    assert cluster.hosts["a"].exit == (75, "mandatory nodes are missing: c")
+    assert cluster.hosts["a"].exit == (75, f"mandatory nodes are missing: c; {START_THEM}")
 
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
