@@ -39,6 +39,7 @@ def _node(state: NodeState) -> dict[str, Any]:
         "differs": list(state.differs),
         "standby": state.standby,
         "placed": state.placed,
+        "version": state.version,
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from chucky import __version__
 from chucky.core.lease import majority
 from chucky.core.link import Link
 from chucky.core.membership import Membership
@@ -31,6 +32,7 @@ class NodeState:
     standby: bool = False  # told to give the application away, and not to take it
     placed: bool = False  # the application was placed on it, and runs there
     able: bool = False  # it could run the application, as it says
+    version: str | None = None  # of its Chucky, as it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +260,11 @@ def _nodes(
             heard_ms = members.gone[name].heard_ms
         status = link.status if link else None
         standby, placed = status and status.on_standby, status and status.placed is not None
+        version = link.hello.version if link and link.hello else None
         at = next(iter(members.contacts.addresses(name)), link.address if link else None)
         if name == members.me:  # what is known of its name is of another one, which was refused
             standby, placed, at = own.on_standby, own.placed_tick != 0, None
+            version = __version__
         yield NodeState(
             name,
             nodes.tier(name),
@@ -272,6 +276,7 @@ def _nodes(
             bool(standby),
             bool(placed),
             own.able if name == members.me else bool(status and status.able and status.synced),
+            version,
         )
     for tier, patterns in enumerate(nodes.tiers):
         for pattern in patterns:

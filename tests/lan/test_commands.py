@@ -8,6 +8,7 @@ from datetime import datetime
 
 import pytest
 
+from chucky import __version__
 from chucky.errors import Unavailable
 from chucky.net.control_client import call
 from tests.lan.bed import LIMIT_MS, REPO, Bed, Config, Daemon, now_ms, until
@@ -70,6 +71,7 @@ def test_status_as_json_has_every_promised_field(bed: Bed) -> None:
         assert by_name[f"{own}@manticore"]["state"] == "self"
         for node in by_name.values():
             assert {"address", "last_heard_ms"} <= node.keys()
+            assert node["version"] == (None if node["state"] == "unknown" else __version__)
 
 
 def test_status_first_line_is_what_systemd_shows(bed: Bed) -> None:
@@ -98,7 +100,8 @@ def test_who_ended_leaves_its_reason_as_the_status(bed: Bed) -> None:
     b.ready()
     b.stop()
     a.start()
-    said = "mandatory nodes are missing: b, c"
+    way_out = "start them, or take them off sync_nodes_mandatory"
+    said = f"mandatory nodes are missing: b, c; {way_out}"
     for daemon, code, reason in ((a, 75, said), (b, 0, "stopped")):
         assert daemon.exit_code() == code
         until(
