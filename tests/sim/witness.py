@@ -178,7 +178,9 @@ class Witness(Watch):
                 end = host.ends.get(link)
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
-                    if not _waits(end):
+                    peer = end.peer.host
+                    first = life.first.get(peer.name, peer.key)  # of the machines of its name
+                    if first == peer.key and not _waits(end):
                         self._hears(host, life, status, end.peer.incarnation)
             case ev.ShutdownRequested():
                 life.stop_us = life.stop_us or self.cluster.time.now_us
