@@ -82,6 +82,7 @@ class Backing(NamedTuple):
     incarnation: int
     claim: int
     tick: int
+    digest: bytes = b""  # the holder's
 
 
 class Placed(NamedTuple):
@@ -121,7 +122,7 @@ class Status(NamedTuple):
         """All of it but the ages and the numbers of ticks, which grow while nothing changes."""
         return (
             self[2:13], [(s[:2], s[3], s[5:]) for s in self.signs], [h[:-1] for h in self.hears],
-            self.claim, self.backing and self.backing[:-1], self.wants, self.on_standby,
+            self.claim, self.backing and self.backing[:3], self.wants, self.on_standby,
             self.placed and self.placed.tick, self.anew,
         )  # fmt: skip
 

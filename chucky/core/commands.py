@@ -73,7 +73,8 @@ class Commands:
     def _takeover(self, view: View, status: str, tick: int, late: bool) -> tuple[bool, str] | None:
         own = self._own
         why = _never_takes(view)
-        if not why and own.running is not None:
+        # An owner that was paused looks first: it may find that it owns no more.
+        if not why and own.running is not None and not view.listening:
             own.place(tick, view.now_ms)
             return True, f"{own.me} is the owner, epoch {own.running.number}, placed here"
         if not why and own.trouble:

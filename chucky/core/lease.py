@@ -118,7 +118,7 @@ class Lease:
             yield self.free_from_ms
 
     def _back(self, holder: NodeName, incarnation: int, status: Status, now_ms: int) -> None:
-        self.backing = Backing(holder, incarnation, status.claim, status.tick)
+        self.backing = Backing(holder, incarnation, status.claim, status.tick, status.digest)
         self.backs_until_ms = now_ms + self._timeout_ms
 
     def _backs(self, holder: NodeName, incarnation: int, claim: int) -> bool:

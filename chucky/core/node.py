@@ -357,6 +357,7 @@ class Node:
             self._speech.ready_sent_ms, tuple(own.records), *self._members.views(now_ms),
             own.asked_tick, own.asked_by_ms, own.wants, own.on_standby, own.placed_tick,
             self._placements.binding, own.lapsed, own.aside_ms, own.declined,
+            self._speech.alone,
         )  # fmt: skip
 
     # Speaking.

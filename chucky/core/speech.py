@@ -15,6 +15,10 @@ from chucky.core.startup import Sync
 from chucky.core.view import rests
 from chucky.messages import MAX_NODES, Placed, Status
 
+# An owner that was alone since its start lets the first that it meets speak first, for so long at
+# most (docs/decisions/0024): a Status is sent at once on a new link.
+LET_SPEAK_MS = 100
+
 
 class Speech:
     """All that one node says; `emit` takes the actions."""
@@ -30,6 +34,8 @@ class Speech:
     ) -> None:
         self.tick_by_ms = now_ms + members.settings.node.tick_ms
         self.heard_tick = False  # a peer's Status came in this step
+        self.alone = True  # nobody was heard or told anything before this step
+        self._let_by_ms: int | None = None  # until when the first that is met may speak first
         self.ready_sent_ms: dict[int, int] = {}  # when each of our ticks that said `ready` was sent
         self._own = own
         self._members = members
@@ -57,6 +63,10 @@ class Speech:
     def speak(self, now_ms: int) -> None:
         """Send what is due."""
         own, links, tick = self._own, self._members.links.values(), self._members.tick + 1
+        if self.alone and links:
+            if self._lets_speak(now_ms):
+                return
+            self.alone = False
         if own.running is not None:
             own.records.runs_here(own.running, own.incarnation, tick, now_ms)
         # A node that comes and goes does not make this one able for ever.
@@ -82,6 +92,14 @@ class Speech:
         self._note_ready(status, now_ms)
         for link in to:
             self._emit(Send(link.id, Status._make((tick, link.echo, *status[2:]))))
+
+    def _lets_speak(self, now_ms: int) -> bool:
+        if self._own.running is None or self.heard_tick:
+            return False
+        if self._let_by_ms is None:
+            tick_time_ms = self._members.settings.tick_time_ms
+            self._let_by_ms = self.tick_by_ms = now_ms + min(LET_SPEAK_MS, tick_time_ms // 2)
+        return now_ms < self._let_by_ms
 
     def _note_ready(self, status: Status, now_ms: int) -> None:
         if status.ready is not None:

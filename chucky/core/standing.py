@@ -58,7 +58,9 @@ def claims_first(view: View, backed: Backing) -> bool:
     peer = view.peer(backed.holder)
     if peer is not None and peer.status is not None:
         return _alike(view, peer)
-    # Nobody says which list it has; its age would mean nothing to who hears only one list (8).
+    # Who backs it tells its list; its age would mean nothing to who hears only one list (8).
+    if backed.digest not in (b"", view.digest):
+        return backed.digest < view.digest
     return _rank(view, backed.holder) < _rank(view, view.me)
 
 

@@ -72,7 +72,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Lapse()
     rivals = [h for h in view.holders if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
-        if not outranks(view, epoch, rival):
+        if view.alone or not outranks(view, epoch, rival):
             return Yield(rival.epoch.node)
     # To go above any other holder would turn the standing round, and it would do the same.
     unheard_ms = list(_may_run_unheard(view, epoch))
@@ -140,18 +140,18 @@ def _may_run_unheard(view: View, epoch: Epoch) -> Iterator[int]:
 
 
 def _as_yielding(view: View, naming: Naming) -> Verdict:
-    others = view.holders
-    for other in others:
+    for other in view.holders:
         if other.holds is not Holds.STARTING and other.epoch > naming.epoch:  # naming: it has run
             return Succeeded(other.epoch.node)
     if view.stop_by_ms is not None and view.now_ms >= view.stop_by_ms:
         return Release(in_doubt=True)
     gone, until_ms = _successor_gone(view, naming)
-    # Nobody that is up, asked after the naming, may hear a holder.
-    asked = all(p.status and p.status.echo >= view.naming_tick for p in view.peers)
-    if gone and asked and any(h.holds is Holds.RUNNING for h in others):
+    # Nobody that is up, asked after the naming, may hear a holder. Who slept has asked nobody yet.
+    tick = view.naming_tick
+    asked = not view.listening and all(p.status and p.status.echo >= tick for p in view.peers)
+    if gone and asked and any(h.holds is Holds.RUNNING for h in view.holders):
         return Release()  # an owner of a lower epoch, met after a partition: 6 is its matter now
-    if gone and asked and not others:
+    if gone and asked and not view.holders:
         # What would do to go on here will do for any other to start at once.
         resumes = view.able and view.stop_by_ms is None
         return _backed(view, Resume()) if resumes else Release()

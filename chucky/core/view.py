@@ -88,6 +88,7 @@ class View:
     aside_ms: int | None = None  # since when this node stands aside for one that could start
     # Who was named and did not start, and until when it is named no more.
     declined: Mapping[tuple[NodeName, int], int] = field(default_factory=dict)
+    alone: bool = False  # nobody was heard or told anything before this step
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up

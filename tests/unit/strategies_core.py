@@ -80,7 +80,7 @@ def of_a_view() -> list[Sequence[Difference]]:
         [("nodes", nodes) for nodes in LISTS],
         [("timeout_ms", timeout_ms) for timeout_ms in (0, 3, None)],
         [("takeover", False), ("takeover_delay_ms", 8), ("takeover_delay_ms", 3)],
-        [("listening", True), ("synced", False), ("able", False)],
+        [("listening", True), ("synced", False), ("able", False), ("alone", True)],
         [("stop_by_ms", t) for t in ms],
         [("highest", epoch) for epoch in epochs(*NODES)],
         [("naming_tick", tick) for tick in (2, 3, 4)],

@@ -190,6 +190,36 @@ def test_a_takeover_in_a_vacancy_without_end_is_told_so_in_time() -> None:
     assert cluster.serving == "a"
 
 
+@pytest.mark.parametrize("pause", ["freeze", "suspend"])
+def test_a_takeover_where_it_was_paused_as_the_owner_comes_true(pause: str) -> None:
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    take_over(cluster, "c")
+    getattr(cluster, pause)("c")
+    cluster.run_until(lambda: cluster.serving == "a", 10_000)
+    cluster.run(2000)
+    cluster.give("c", ev.TakeoverRequested(2))
+    cluster.thaw("c")
+    cluster.run_until(lambda: len(answers(cluster, "c")) == 2)
+    assert cluster.serving == "c"
+    cluster.run(1000)
+    assert cluster.serving == "c" and answers(cluster, "c")[1].startswith("done: ")
+
+
+def test_a_machine_that_sleeps_once_it_has_named_takes_nothing_back_unheard() -> None:
+    cluster = running(Cluster(linear()), "a", "b", "c")
+    cluster.give("c", ev.TakeoverRequested(1))
+    node = cluster.hosts["a"].node
+    assert node is not None
+    cluster.run_until(lambda: node._own.naming is not None, 1000)
+    cluster.time.run_to(cluster.time.now_us + 1200)
+    cluster.suspend("a")
+    cluster.run(10_000)
+    before = len(cluster.owners)
+    cluster.thaw("a")
+    cluster.run(5000)
+    assert cluster.serving == "c" and len(cluster.owners) == before
+
+
 def test_a_takeover_waits_for_the_sync() -> None:
     cluster = Cluster(linear(sync_nodes_mandatory=(A, B, C)))
     cluster.start("b", "c")

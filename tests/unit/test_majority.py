@@ -246,7 +246,7 @@ def test_who_stands_aside_gives_its_vote_in_the_same_step() -> None:
     actions = node.step(ev.MessageReceived(-1, claims), TIMEOUT_MS + 302)
     said = [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, Status)]
     assert [s.claim for s in said] == [0]
-    assert said[0].backing == Backing(name("a"), 10, 1, 3)
+    assert said[0].backing == Backing(name("a"), 10, 1, 3, told.digest)
 
 
 @pytest.mark.parametrize("others", ["bde", "cde"])
@@ -327,6 +327,28 @@ def test_two_claimants_that_do_not_hear_each_other_go_by_one_order() -> None:
     cluster.hosts["b"].fails = cluster.hosts["b"].unready = "its file is broken"
     cluster.give("b", ev.ApplicationFailed("its file is broken"))
     cluster.run_until(lambda: cluster.serving != "", 3 * TIMEOUT_MS)
+
+
+@pytest.mark.parametrize("ours, theirs", [("oaxbc", "oxabc"), ("oxabc", "oaxbc")])
+def test_two_claimants_of_lists_in_another_order_go_by_one_order(ours: str, theirs: str) -> None:
+    """a goes first, and x, too, each in its own list; or each goes after the other. They do not
+    hear each other, b votes for a, and c for x."""
+    settings, differs = majority(ours), majority(theirs)
+    cluster = Cluster(settings, "oabcx")
+    cluster.cut("a", "x")
+    for one, other in (("x", "b"), ("a", "c")):
+        cluster.lan.path(cluster.hosts[one], cluster.hosts[other]).base_us = 3000
+    cluster.start("o")
+    cluster.run(50)
+    cluster.start("x", settings=differs)
+    cluster.run(300)
+    cluster.start("a", "b", "c")
+    cluster.run(30_000)
+    assert cluster.serving == "o"
+    cluster.power_off("o")
+    most = cluster.steps + 2000
+    cluster.run_until(lambda: cluster.serving != "" or cluster.steps > most, 3 * TIMEOUT_MS)
+    assert cluster.serving in ("a", "x") and cluster.steps <= most
 
 
 def test_who_named_another_and_lost_the_majority_keeps_nobody_from_owning() -> None:

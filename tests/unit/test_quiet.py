@@ -50,7 +50,7 @@ class Careful(Node):
         held = (own.state, own.running, own.ready, own.able, own.hold.why, own.hold.vacancy)
         owner, epoch, serve_until_ms, relay, highest = self.route
         serves = serve_until_ms is not None if lease is None else serve_until_ms
-        backs = lease and (lease.claim, lease.backing and lease.backing[:-1])
+        backs = lease and (lease.claim, lease.backing and lease.backing[:3])
         knows = (self.sentence, self._members.tick, own.records.ends())
         return held, owner, epoch, serves, relay, highest, backs, knows
 

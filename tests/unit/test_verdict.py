@@ -96,6 +96,15 @@ OWNER = {
     ),
     "6: takeover = false, younger": ({"takeover": False, "peers": (peer(A, running=E5),)}, Hold()),
     "6: an observer's list has it in no tier": ({"peers": (peer(Z, running=Epoch(2, Z)),)}, Hold()),
+    "6: a worse tier runs, and it was alone so far": (
+        {"alone": True, "peers": (peer(D, running=Epoch(9, D)),)},
+        Yield(D),
+    ),
+    "6: a worse tier that a peer hears runs, and it was alone so far": (
+        {"alone": True, "peers": (peer(C, hears=(heard(Epoch(9, D)),)),)},
+        Yield(D),
+    ),
+    "6: nobody runs, and it was alone so far": ({"alone": True, "peers": (peer(C),)}, Hold()),
     "6: a better tier that only starts": ({"peers": (peer(A, starting=E5),)}, Hold()),
     "8: another digest, younger": ({"peers": (peer(A, running=E5, digest=OTHER),)}, Hold()),
     "8: another digest, older": (
