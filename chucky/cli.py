@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from chucky import __version__
 from chucky.errors import ChuckyError, Unavailable
@@ -173,6 +173,18 @@ def open_outputs() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _complain(sentence: str) -> None:
+    try:
+        print(sentence, file=sys.stderr)
+    except OSError:  # its disk is full: the exit code says it as well
+        _goes_nowhere(sys.stderr)
+
+
+def _goes_nowhere(stream: TextIO) -> None:
+    """Drop what Python still holds, or it would complain again when it closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def run(program: str, command: Callable[[], int]) -> int:
     """Return the exit code of a command; what goes wrong is one line, of this program."""
     try:
@@ -181,14 +193,13 @@ def run(program: str, command: Callable[[], int]) -> int:
         finally:
             sys.stdout.flush()  # here, and not at the exit, where Python would complain by itself
     except ChuckyError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _complain(f"{program}: {error}")
         return error.exit_code
     except OSError as error:  # of the standard output: all else is a ChuckyError by now
-        # What Python still holds goes nowhere, or it would complain again when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _goes_nowhere(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return 0  # whoever read our output has enough
-        print(f"{program}: standard output: {error.strerror}", file=sys.stderr)
+        _complain(f"{program}: standard output: {error.strerror}")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -21,7 +21,7 @@ import tomli
 from chucky import files
 from chucky.config_checks import MORE_PORTS, repeated, warnings
 from chucky.config_checks import problems as joint_problems
-from chucky.errors import ConfigError, NodeNameError, NotAFile
+from chucky.errors import PASSING, ChuckyError, ConfigError, NodeNameError, NotAFile
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import TICK_MS, Discovery, Distributed, Facts, Node, Settings
@@ -78,6 +78,8 @@ def read(where: str) -> str:
         problem = f"line {line}: got byte 0x{raw[error.start]:02x}, want UTF-8 text"
     except OSError as error:
         problem = f"{error.strerror}; {_way_out(where, error)}"
+        if error.errno in PASSING:
+            raise ChuckyError(f"{where}: {error.strerror}; try again") from None
     except NotAFile as error:
         problem = str(error)
     raise ConfigError(where, (problem,))

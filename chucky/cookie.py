@@ -15,7 +15,7 @@ import stat
 import tempfile
 
 from chucky import files
-from chucky.errors import CookieError
+from chucky.errors import PASSING, ChuckyError, CookieError
 
 # 16 random bytes cannot be guessed; `make` gives 32, as 64 hex digits. What a person thinks up is
 # weaker at any length: against that, scrypt in `_derive` makes each guess cost 16 MiB.
@@ -41,6 +41,8 @@ def read(path: str, group_id: int | None = None) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
+        if error.errno in PASSING:
+            raise ChuckyError(f"{path}: {error.strerror}; try again") from None
         raise CookieError(f"{path}: {_unopened(path, error)}") from None
     try:
         info = os.fstat(descriptor)

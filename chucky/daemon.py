@@ -380,7 +380,10 @@ def main(arguments: list[str] | None = None) -> int:
     keep_standard_descriptors()
     logging.basicConfig(level=logging.INFO, handlers=[systemd.log_handler()])
     try:
-        return asyncio.run(_run(options))
+        try:
+            return asyncio.run(_run(options))
+        except OSError as error:  # no descriptor or no memory is left for it
+            raise ChuckyError(f"cannot go on: {error.strerror or error}; try again") from None
     except ChuckyError as error:
         problems = error.problems if isinstance(error, ConfigError) else (str(error),)
         where = f"{error.where}: " if isinstance(error, ConfigError) else ""

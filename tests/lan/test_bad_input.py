@@ -7,12 +7,14 @@ import re
 import resource
 import secrets
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from chucky.names import NodeName
-from tests.lan.bed import HOST, Bed, Config, Daemon, merged, now_ms, throughout, until
+from tests.lan.bed import HOST, REPO, Bed, Config, Daemon, merged, now_ms, throughout, until
 from tests.lan.cluster import loopback
 from tests.lan.stranger import Between
 
@@ -328,6 +330,22 @@ def test_clients_leave_descriptors_to_the_node(bed: Bed) -> None:
     throw(socket.AF_INET, ("127.0.0.1", daemon.link_port), b"x" * 100)
     daemon.log.wait("not a node")
     assert daemon.status()["phase"] == "syncing"
+
+
+@pytest.mark.parametrize("descriptors", [6, 9, 12])
+def test_too_few_descriptors_at_a_start_are_no_fault_of_the_config(
+    bed: Bed, descriptors: int
+) -> None:
+    daemon = alone(bed)
+    done = subprocess.run(
+        ["prlimit", f"--nofile={descriptors}", sys.executable, "-m", "chucky.daemon",
+         "--config", str(daemon.config_file), "--cookie-file", str(daemon.cookie),
+         "--host", daemon.host, "--runtime-dir", str(daemon.runtime), daemon.name],
+        cwd=REPO, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.endswith("Too many open files; try again\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_closed_standby_that_cannot_start_does_not_listen(bed: Bed) -> None:

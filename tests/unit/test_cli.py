@@ -318,6 +318,12 @@ def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == "chucky: standard output: No space left on device\n"
 
 
+def test_an_error_output_that_is_full_changes_no_exit_code(tmp_path: Path) -> None:
+    words = (*CHUCKY, "--runtime-dir", str(tmp_path), "status")
+    done = run("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *words)
+    assert (done.returncode, done.stdout) == (69, "")
+
+
 @pytest.mark.parametrize(
     ("closed", "out", "err"), [("1", "", "chucky: said\n"), ("2", "false\n", "")]
 )
