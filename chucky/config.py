@@ -21,7 +21,7 @@ import tomli
 from chucky import files
 from chucky.config_checks import MORE_PORTS, repeated, warnings
 from chucky.config_checks import problems as joint_problems
-from chucky.errors import PASSING, ChuckyError, ConfigError, NodeNameError, NotAFile
+from chucky.errors import ConfigError, NodeNameError, NotAFile
 from chucky.names import Address, NodePattern
 from chucky.priority import PriorityList
 from chucky.settings import TICK_MS, Discovery, Distributed, Facts, Node, Settings
@@ -51,6 +51,7 @@ _WAYS_OUT: dict[type[OSError], str] = {
 _SYNTAX_WISHES = {
     "Invalid value": 'want "text" in quotes, a number, true, false or a [list]',
     "Cannot overwrite a value": "want each key once",
+    "Cannot declare": "want each section once: change its lines where they are",
 }
 
 Reader = Callable[[Any], Any]
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Settings, tuple[str, ...]]:
 
 
 def read(where: str) -> str:
-    """Return the text of a config file. Raises ConfigError."""
+    """Return the text of a config file. Raises ConfigError, or ChuckyError for what may pass."""
     try:
         raw = files.read(where, MAX_BYTES + 1)
         if len(raw) <= MAX_BYTES:
@@ -77,9 +78,8 @@ def read(where: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: got byte 0x{raw[error.start]:02x}, want UTF-8 text"
     except OSError as error:
+        files.raise_passing(where, error)
         problem = f"{error.strerror}; {_way_out(where, error)}"
-        if error.errno in PASSING:
-            raise ChuckyError(f"{where}: {error.strerror}; try again") from None
     except NotAFile as error:
         problem = str(error)
     raise ConfigError(where, (problem,))
@@ -192,9 +192,8 @@ def _syntax(error: str, text: str) -> str:
         return "got a number of more than 4300 digits, want a smaller one"
     line = parts["line"] or text.rstrip().count("\n") + 1
     what = re.sub(r"\('(\w+)',\) twice", r"[\1] twice", parts["what"][:200])
-    wish = _SYNTAX_WISHES.get(what, "a line is [section], key = value or # comment")
-    if what.startswith("Cannot declare"):
-        wish = "want each section once: change its lines where they are"
+    wishes = (wish for begins, wish in _SYNTAX_WISHES.items() if what.startswith(begins))
+    wish = next(wishes, "a line is [section], key = value or # comment")
     return f"line {line}: {what}; {wish}"
 
 

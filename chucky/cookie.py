@@ -15,7 +15,7 @@ import stat
 import tempfile
 
 from chucky import files
-from chucky.errors import PASSING, ChuckyError, CookieError
+from chucky.errors import CookieError
 
 # 16 random bytes cannot be guessed; `make` gives 32, as 64 hex digits. What a person thinks up is
 # weaker at any length: against that, scrypt in `_derive` makes each guess cost 16 MiB.
@@ -33,7 +33,8 @@ def read(path: str, group_id: int | None = None) -> bytes:
     """Return the cookie, without the white space at its end.
 
     The file's group may read it when the process is in that group. One more group is allowed, for
-    root who is in none: `group_id`, by default the package's. Raises CookieError.
+    root who is in none: `group_id`, by default the package's. Raises CookieError, or ChuckyError
+    for what may pass.
     """
     # Symbolic links are followed: secrets are often linked to where a tool keeps them. All checks
     # are of the opened file, so it does not matter who could exchange the link meanwhile.
@@ -41,8 +42,7 @@ def read(path: str, group_id: int | None = None) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        if error.errno in PASSING:
-            raise ChuckyError(f"{path}: {error.strerror}; try again") from None
+        files.raise_passing(path, error)
         raise CookieError(f"{path}: {_unopened(path, error)}") from None
     try:
         info = os.fstat(descriptor)

@@ -19,14 +19,9 @@ A missing mandatory node and a name taken elsewhere (75) are no exceptions: they
 `Exit` action. Codes are those of sysexits(3).
 """
 
-import errno
-
 EXIT_UNAVAILABLE = 69
 EXIT_TEMPORARY = 75
 EXIT_CONFIG = 78
-
-# Of opening a file: it is no fault of the file's, and may pass.
-PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN)
 
 
 class ChuckyError(Exception):

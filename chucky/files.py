@@ -1,14 +1,17 @@
 """Reads a file that an administrator named: it may be anything, and must keep nobody waiting."""
 
+import errno
 import os
 import shlex
 import stat
 from pathlib import Path
 
-from chucky.errors import NotAFile
+from chucky.errors import ChuckyError, NotAFile
 
 # Closed to the service whatever their rights are: ProtectHome= in systemd/chucky@.service.
 CLOSED = ("/home", "/root", "/run/user")
+# Of opening a file: it is no fault of the file's, and may pass.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN)
 
 
 def read(path: str, most_bytes: int) -> bytes:
@@ -18,6 +21,12 @@ def read(path: str, most_bytes: int) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise NotAFile("got something else, want a regular file")
         return file.read(most_bytes)
+
+
+def raise_passing(path: str, error: OSError) -> None:
+    """Raise ChuckyError where opening a file failed through no fault of the file's."""
+    if error.errno in _PASSING:
+        raise ChuckyError(f"{path}: {error.strerror}; try again") from None
 
 
 def way_in(path: str, last: str = "") -> str:

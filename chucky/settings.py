@@ -118,8 +118,8 @@ class Settings:
         two, so that the links stay while the tick is being changed, one node after the other."""
         theirs = dict(told).get("tick", "")
         tick_ms = int(theirs) if theirs.isascii() and theirs.isdigit() and len(theirs) < 6 else 0
-        slower_ms = max(self.node.tick_ms, tick_ms if tick_ms in TICK_MS else 0)
-        return TICKS_PER_TICK_TIME * slower_ms
+        theirs_ms = TICKS_PER_TICK_TIME * tick_ms if tick_ms in TICK_MS else 0
+        return max(self.tick_time_ms, theirs_ms)
 
     @cached_property
     def digest(self) -> bytes:

@@ -193,21 +193,24 @@ class Daemon:
 
     # -- its lives
 
+    @property
+    def command(self) -> list[str]:
+        """The command line of its process."""
+        return [
+            sys.executable, "-m", "chucky.daemon", "--config", str(self.config_file),
+            "--cookie-file", str(self.cookie), "--host", self.host,
+            "--runtime-dir", str(self.runtime), "--", self.name,
+        ]  # fmt: skip
+
     def start(self, again: bool = False) -> int:
         """Start it and return when; it may not be ready yet. `again`: as systemd does after a
         crash; else it was killed for the first time, as far as it knows."""
         assert not self.alive, f"{self.label} runs already"
         if not again:
             self.crashes.unlink(missing_ok=True)
-        command = [
-            *dying_with_us(),
-            sys.executable, "-m", "chucky.daemon", "--config", str(self.config_file),
-            "--cookie-file", str(self.cookie), "--host", self.host,
-            "--runtime-dir", str(self.runtime), "--", self.name,
-        ]  # fmt: skip
         self.started_ms = now_ms()
         self._process = subprocess.Popen(
-            [*self._inside(), *command], env=self._environment(), cwd="/",
+            [*self._inside(), *dying_with_us(), *self.command], env=self._environment(), cwd="/",
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

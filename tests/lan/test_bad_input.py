@@ -8,7 +8,6 @@ import resource
 import secrets
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
@@ -338,9 +337,7 @@ def test_too_few_descriptors_at_a_start_are_no_fault_of_the_config(
 ) -> None:
     daemon = alone(bed)
     done = subprocess.run(
-        ["prlimit", f"--nofile={descriptors}", sys.executable, "-m", "chucky.daemon",
-         "--config", str(daemon.config_file), "--cookie-file", str(daemon.cookie),
-         "--host", daemon.host, "--runtime-dir", str(daemon.runtime), daemon.name],
+        ["prlimit", f"--nofile={descriptors}", *daemon.command],
         cwd=REPO, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 75, done.stderr

@@ -178,9 +178,7 @@ class Witness(Watch):
                 end = host.ends.get(link)
                 if end is not None and end.peer is not None:
                     life.statuses[link] = status
-                    peer = end.peer.host
-                    first = life.first.get(peer.name, peer.key)  # of the machines of its name
-                    if first == peer.key and not _waits(end):
+                    if not _waits(life, end, end.peer):
                         self._hears(host, life, status, end.peer.incarnation)
             case ev.ShutdownRequested():
                 life.stop_us = life.stop_us or self.cluster.time.now_us
@@ -353,11 +351,13 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return (one[0], min(ends, default=0))
 
 
-def _waits(end: links.End) -> bool:
-    """Whether it waits for its name: a link with a former start of that very node, which ended
-    where no word of it came, is not silent yet (docs/decisions/0011)."""
-    peer = end.peer
-    return peer is not None and any(
+def _waits(life: Life, end: links.End, peer: links.End) -> bool:
+    """Whether it waits for its name: a link with another machine of that name, or with a former
+    start of that very node, which ended where no word of it came, is not silent yet
+    (docs/decisions/0011)."""
+    if life.first.get(peer.host.name, peer.host.key) != peer.host.key:
+        return True
+    return any(
         one.peer is not None
         and one.peer.host is peer.host
         and one.peer.incarnation != peer.incarnation

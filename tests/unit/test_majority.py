@@ -303,6 +303,12 @@ def test_two_claimants_of_which_one_hears_of_another_list_do_not_withdraw_for_ea
     cluster.run_until(lambda: cluster.serving != "", 10_000)
 
 
+def share_votes(cluster: Cluster, late_ms: int) -> None:
+    """Let b hear a before x, and c hear x before a."""
+    for one, other in (("x", "b"), ("a", "c")):
+        cluster.lan.path(cluster.hosts[one], cluster.hosts[other]).base_us = late_ms * MS
+
+
 def test_two_claimants_that_do_not_hear_each_other_go_by_one_order() -> None:
     """x, whose file differs, goes on with b and c, which vote: it went by age, which puts it first,
     and a by tier, which puts a first, and no two votes are enough."""
@@ -318,9 +324,7 @@ def test_two_claimants_that_do_not_hear_each_other_go_by_one_order() -> None:
     for number, key in enumerate("acx", 1):
         cluster.give(key, ev.StandbyRequested(number, True))
     cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
-    for one, other in (("x", "b"), ("a", "c")):  # b hears a first, and c hears x first
-        path = cluster.lan.path(cluster.hosts[one], cluster.hosts[other])
-        path.base_us = 30_000
+    share_votes(cluster, 30)
     for number, key in enumerate("ax", 4):
         cluster.give(key, ev.StandbyRequested(number, False))
     cluster.run(20)
@@ -336,8 +340,7 @@ def test_two_claimants_of_lists_in_another_order_go_by_one_order(ours: str, thei
     settings, differs = majority(ours), majority(theirs)
     cluster = Cluster(settings, "oabcx")
     cluster.cut("a", "x")
-    for one, other in (("x", "b"), ("a", "c")):
-        cluster.lan.path(cluster.hosts[one], cluster.hosts[other]).base_us = 3000
+    share_votes(cluster, 3)
     cluster.start("o")
     cluster.run(50)
     cluster.start("x", settings=differs)
