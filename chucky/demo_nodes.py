@@ -112,6 +112,19 @@ def _free_port(kind: int) -> int:
             return port
 
 
+def _kept_port(config: str) -> socket.socket:
+    """Return a socket that keeps a fact port, which is none that the config names: it is bound, but
+    not listening. A node may have the port too (SO_REUSEPORT); the kernel gives it to nobody who
+    asks for any port."""
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    keeper.bind((_LOOPBACK, 0))
+    if f"port = {keeper.getsockname()[1]}\n" not in config:
+        return keeper
+    with keeper:  # the kernel gives another one while this is taken
+        return _kept_port(config)
+
+
 @dataclass(slots=True)
 class Request:
     """One client's connection to a fact port. Times are those of `clock_ms`."""
@@ -146,11 +159,7 @@ class Node:
         self._unread = b""
         self._clients: set[asyncio.Task[Request]] = set()
         self._asking: asyncio.Task[None] | None = None
-        # Keeps the fact port for all lives of this node: bound, but not listening. The node may
-        # have it too (SO_REUSEPORT); the kernel gives it to nobody who asks for any port.
-        self._keeper = socket.socket()
-        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._keeper.bind((_LOOPBACK, 0))
+        self._keeper = _kept_port(config)  # for all lives of this node
         self._address = self._keeper.getsockname()
         self._config = directory / f"{name}.toml"
         self._config.write_text(f"{config}port = {self._address[1]}\n")

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
+from chucky.demo_nodes import Node
 from tests.lan.bed import REPO, until
+from tests.unit.test_interfaces import needs_namespaces, play
 
 LIMIT_S = 40  # what the demo promises for itself, whatever happens in it
 DEMO = "from chucky.cli import main; raise SystemExit(main(['demo']))"
@@ -116,6 +118,22 @@ def assert_broken(outcome: Outcome, what: str) -> None:
     assert outcome.code == 1, outcome
     assert re.fullmatch(f"chucky: not as promised: {what}\n", outcome.stderr), outcome
     assert "all as promised" not in outcome.stdout and not outcome.left
+
+
+def scene_two_ports() -> None:
+    """A machine that has two ports to give, of which the nodes of a demo link on one."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40001 40002")
+    with tempfile.TemporaryDirectory() as directory:
+        for link_port, facts_port in ((40001, 40002), (40002, 40001)) * 4:
+            node = Node("a", Path(directory), f"port = {link_port}\n[facts]\n", print)
+            assert node._address[1] == facts_port
+            node.close()
+
+
+@needs_namespaces
+def test_a_fact_port_is_another_than_the_link_port() -> None:
+    play(scene_two_ports)
 
 
 def test_two_at_once_keep_every_promise_and_leave_nothing() -> None:
@@ -229,3 +247,7 @@ def test_no_node_outlives_a_demo_that_is_killed(start: Start) -> None:
     assert demo.nodes()
     demo.process.kill()
     until(lambda: not demo.nodes(), "the nodes are gone")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
