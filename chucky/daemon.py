@@ -214,9 +214,9 @@ class Daemon:
 
     # The network: callbacks to events.
 
-    def link_began(self, link: int) -> None:
-        """LinkHandler: somebody connected."""
-        self._step(ev.LinkBegan(link))
+    def link_began(self, link: int, name: NodeName, incarnation: int) -> None:
+        """LinkHandler: somebody connected, and said who it is."""
+        self._step(ev.LinkBegan(link, name, incarnation))
 
     def link_up(self, link: int, name: NodeName, incarnation: int, address: Address) -> None:
         """LinkHandler: a peer has the cookie."""

@@ -28,9 +28,12 @@ class BeaconHeard:
 
 @dataclass(frozen=True, slots=True)
 class LinkBegan:
-    """Somebody connected to the link port; LinkUp or LinkDown of this id follows."""
+    """Somebody connected to the link port, and claims to be this start of this node; LinkUp or
+    LinkDown of this id follows."""
 
     link: int
+    name: NodeName
+    incarnation: int
 
 
 @dataclass(frozen=True, slots=True)

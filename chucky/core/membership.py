@@ -377,7 +377,7 @@ class Membership:
             self.look.handshake_ended(id)
             self.emit(Close(id))
         for id, address in self.contacts.due(self.links, now_ms):
-            self.look.handshake_began(id, now_ms)
+            self.look.handshake_began(id, None, now_ms)
             self.emit(Dial(id, address, self.contacts.expected(id)))
 
     def _all(self) -> Iterator[Link]:

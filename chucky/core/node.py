@@ -170,8 +170,8 @@ class Node:
             case ev.BeaconHeard(beacon, source):
                 self._members.beacon(beacon, source, now_ms)
                 self._has_news = not self._is_idle(now_ms)
-            case ev.LinkBegan(link):
-                self._look.handshake_began(link, now_ms)
+            case ev.LinkBegan(link, name, incarnation):
+                self._look.handshake_began(link, (name, incarnation), now_ms)
                 self._has_news = self._is_due(now_ms)
             case ev.LinkUp(id, name, incarnation, address):
                 patience_ms = self._settings.tick_time_ms  # until its Hello tells more
@@ -225,6 +225,8 @@ class Node:
                 waits = self._members.newcomer(id)
                 if link is not None:
                     self._speech.heard_tick = True
+                    if message.echo >= link.since_tick:
+                        self._look.heard((link.name, link.incarnation))
                     binding = self._placements.binding
                     self._hear(link, message, now_ms)
                     repeats = link.repeats and binding == self._placements.binding

@@ -12,15 +12,19 @@ from chucky.settings import Settings
 LOOK_MS = 200  # a LAN answers a beacon in a few ms; a busy machine in some tens
 LOOK_LIMIT_MS = 2000  # interfaces that keep coming up cannot hold the look longer
 
+Start = tuple[NodeName, int]  # one start of a node: its name and incarnation
+
 
 class Look:
-    """Listening before a verdict: 200 ms, and the end of every handshake begun in that time."""
+    """Listening before a verdict: 200 ms, and the end of every handshake begun in that time with
+    a node that is not heard meanwhile."""
 
     def __init__(self, tick_time_ms: int) -> None:
         self._tick_time_ms = tick_time_ms
         self._until_ms: int | None = None
         self._limit_ms = 0
-        self._handshakes: dict[int, int] = {}
+        self._handshakes: dict[int, tuple[int, Start | None]] = {}  # link: by when, and whose
+        self._heard: set[Start] = set()
         self.begun = 0  # times since one was last over
 
     def begin(self, now_ms: int) -> None:
@@ -28,39 +32,52 @@ class Look:
         self.begun += 1
         self._until_ms = now_ms + LOOK_MS
         self._limit_ms = now_ms + LOOK_LIMIT_MS
-        self._handshakes.clear()
+        self._forget()
 
     def interface_came_up(self, now_ms: int) -> None:
         """An interface that comes up during the look restarts it, within its limit."""
         if self._until_ms is not None:
             self._until_ms = max(self._until_ms, min(now_ms + LOOK_MS, self._limit_ms))
 
-    def handshake_began(self, link: int, now_ms: int) -> None:
-        """A handshake begun while looking is waited for, at most one tick time."""
-        if self._until_ms is not None and now_ms <= self._until_ms:
-            self._handshakes[link] = now_ms + self._tick_time_ms
+    def handshake_began(self, link: int, who: Start | None, now_ms: int) -> None:
+        """A handshake begun while looking is waited for, at most one tick time. `who` connected
+        here, as it says; None: this node dials."""
+        if self._until_ms is not None and now_ms <= self._until_ms and who not in self._heard:
+            self._handshakes[link] = now_ms + self._tick_time_ms, who
 
     def handshake_ended(self, link: int) -> None:
         """It is done, well or badly."""
         self._handshakes.pop(link, None)
 
+    def heard(self, who: Start) -> None:
+        """A start of a node said what it knows now: it tells nothing more in a handshake that it
+        began beside, and may have left without a word that arrived."""
+        if self._until_ms is not None:
+            self._heard.add(who)
+            for link in [k for k, (_, other) in self._handshakes.items() if other == who]:
+                del self._handshakes[link]
+
     def over(self, now_ms: int) -> bool:
         """Return whether the look is over; once over it stays so until `begin`."""
         if self._until_ms is not None and now_ms >= self.deadline():
             self._until_ms = None
-            self._handshakes.clear()
+            self._forget()
             self.begun = 0
         return self._until_ms is None
 
     def deadline(self) -> int:
         """When the look is over if nothing happens; only while it goes on."""
         assert self._until_ms is not None
-        return max(self._until_ms, *self._handshakes.values(), 0)
+        return max([self._until_ms, *[by_ms for by_ms, _ in self._handshakes.values()]])
 
     @property
     def goes_on(self) -> bool:
         """Whether the look has not been seen to be over."""
         return self._until_ms is not None
+
+    def _forget(self) -> None:
+        self._handshakes.clear()
+        self._heard.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ MAX_COMPLAINTS = 32
 class LinkHandler(Protocol):
     """What the links tell. Dialled links have the caller's ids, accepted ones ids below 0."""
 
-    def link_began(self, link: int) -> None:
-        """Somebody connected; link_up or link_down of this id follows."""
+    def link_began(self, link: int, name: NodeName, incarnation: int) -> None:
+        """Somebody connected, and claims to be this; link_up or link_down of this id follows."""
 
     def link_up(self, link: int, name: NodeName, incarnation: int, address: Address) -> None:
         """The handshake is done: the peer has the cookie."""
@@ -176,14 +176,6 @@ class Links:
         """Note that it takes no place at the door any more."""
         self._handshaking.pop(connection, None)
 
-    def let_in(self, connection: "_Connection") -> None:
-        """End the handshakes that the same start of the node began before: the word that one of
-        them is over may be lost, and an owner that was stalled waits for each (rule 1)."""
-        self.handshake_over(connection)
-        for other in tuple(self._handshaking):
-            if other.is_older(connection):
-                other.end("closed")
-
     def ended(self, connection: "_Connection", link: int) -> bool:
         """Forget the id; return whether it still counted: nobody had closed it."""
         if self._connections.get(link) is not connection:
@@ -254,8 +246,6 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.close(self._link)
         elif isinstance(self._handshake, Initiator):
             self._transport.write(self._handshake.begin())
-        else:
-            self._links.handler.link_began(self._link)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._chunk
@@ -280,26 +270,22 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _shake_hands(self, data: bytes) -> bytes:
         """Return what came for the link, when that is up now."""
+        met = self._handshake.peer
         answer = self._handshake.receive(data)
         self._transport.write(answer)
-        peer = self._handshake.peer
+        peer, incarnation = self._handshake.peer, self._handshake.peer_incarnation
         if answer:
             self._timer.cancel()
             self._timer = self._wait()
+        if peer and not met and not self._dialled:
+            self._links.handler.link_began(self._link, peer, incarnation)
         if not self._handshake.done or peer is None:
             return b""
         self._timer.cancel()
-        self._links.let_in(self)
+        self._links.handshake_over(self)
         self._sealer, self._opener, rest = self._handshake.session()
-        incarnation = self._handshake.peer_incarnation
         self._links.handler.link_up(self._link, peer, incarnation, self._address)
         return rest
-
-    def is_older(self, other: "_Connection") -> bool:
-        """Whether the same start of a node connected here, as it says, and later with the other."""
-        mine, theirs = self._handshake, other._handshake
-        claims = (mine.peer, mine.peer_incarnation) == (theirs.peer, theirs.peer_incarnation)
-        return claims and other._link < self._link < 0
 
     def _wait(self) -> asyncio.TimerHandle:
         """Wait for the peer's next word: on a busy machine each takes a turn of a slow loop."""

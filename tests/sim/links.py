@@ -206,7 +206,7 @@ class Links:
             end.claimed = None if target is None else host.name
             if target is host:
                 host.last_accepted -= 1
-                self.tell(host, LinkBegan(host.last_accepted))
+                self.tell(host, LinkBegan(host.last_accepted, host.name, host.incarnation))
                 accepted = LinkDown(host.last_accepted, Ended.PROTOCOL, host.name, host.address)
                 self.time.after(took_us, self._later, host, host.incarnation, accepted)
             self.time.after(took_us, self._fails, end, why)
@@ -293,7 +293,7 @@ class Links:
             end.link = end.host.last_accepted
             end.host.ends[end.link] = end
             end.claimed = peer.host.name
-            self.tell(end.host, LinkBegan(end.link))
+            self.tell(end.host, LinkBegan(end.link, peer.host.name, peer.incarnation))
             self._reply(end, Seg.CHALLENGE)
         elif seg is Seg.CHALLENGE:
             end.claimed = peer.host.name
@@ -322,18 +322,8 @@ class Links:
         if end.at is At.HANDSHAKE:
             end.at = At.UP
             end.path.known = (end.incarnation, peer.incarnation)
-            self._let_in(end, peer)
             up = LinkUp(end.link, peer.host.name, peer.incarnation, end.address)
             self.tell(end.host, up)
-
-    def _let_in(self, end: End, peer: End) -> None:
-        """End the handshakes that the same start of the node began before, as net/links.py does."""
-        for one in list(end.host.ends.values()):
-            who = one.peer and (one.claimed, one.peer.incarnation)
-            older = end.link < one.link < 0 and one.at is At.HANDSHAKE
-            if older and who == (end.claimed, peer.incarnation):
-                self._reset(one)
-                self._ends(one, Ended.CLOSED)
 
     def send(self, host: "Host", link: int, message: Message) -> None:
         """Send a message over a link that is up, as bytes."""

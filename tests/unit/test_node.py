@@ -660,6 +660,23 @@ def test_a_thawed_owner_waits_for_no_handshake_with_who_is_linked_meanwhile() ->
     assert cluster.run_until(lambda: cluster.serving == "a") <= 110
 
 
+@pytest.mark.parametrize(("later", "longest_ms"), [(0, LOOK_MS + 50), (1, TICK_TIME_MS)])
+def test_a_thawed_owner_waits_for_no_handshake_with_who_it_hears(
+    later: int, longest_ms: int
+) -> None:
+    """Its peer has left that handshake, and the word of that was lost; a later start of it is not
+    heard yet."""
+    cluster = running(Cluster(settings(timeout_ms=60_000)), "a", "b")
+    b = cluster.hosts["b"]
+    cluster.freeze("a")
+    cluster.run(TICK_TIME_MS + 200)
+    cluster.give("a", ev.LinkBegan(-99, b.name, b.incarnation + later))
+    cluster.thaw("a")
+    assert cluster.serving == ""
+    took_ms = cluster.run_until(lambda: cluster.serving == "a")
+    assert LOOK_MS <= took_ms <= longest_ms and (longest_ms - took_ms) <= 50
+
+
 def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     cluster = running(Cluster(linear()), "a", "b")
     cluster.freeze("b")

@@ -107,7 +107,7 @@ def test_a_word_that_a_lost_owner_lives_is_news_though_it_is_said_again() -> Non
 def test_a_handshake_that_ends_ends_a_look_that_waits_for_it_only() -> None:
     node = Node(Settings(Distributed(nodes=NODES)), name("a"), 20, 1000)
     node.step(ev.ApplicationReady(), 1000)
-    node.step(ev.LinkBegan(-1), 1100)
+    node.step(ev.LinkBegan(-1, name("z"), 5), 1100)
     node.step(ev.Wake(), 1200)
     assert node.running is None
     ended = ev.LinkDown(-1, ev.Ended.CLOSED, None, Address("10.0.0.99", 4041))
@@ -121,7 +121,7 @@ def test_a_connection_that_comes_to_nothing_is_no_news_but_for_its_cookie() -> N
     node, now_ms, at = cluster.hosts["a"].node, cluster.now_ms, Address("10.0.0.99", 4041)
     assert node is not None
     for event, reports in (
-        (ev.LinkBegan(-99), 0),
+        (ev.LinkBegan(-99, name("z"), 5), 0),
         (ev.LinkDown(-99, ev.Ended.CLOSED, None, at), 0),
         (ev.LinkDown(-99, ev.Ended.COOKIE, name("z"), at), 1),
     ):

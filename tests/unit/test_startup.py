@@ -31,7 +31,7 @@ def test_the_look_takes_200_ms() -> None:
 
 def test_a_handshake_begun_in_it_is_waited_for_until_its_end() -> None:
     looking = look()
-    looking.handshake_began(-1, 150)
+    looking.handshake_began(-1, None, 150)
     assert not looking.over(LOOK_MS) and looking.deadline() == 1150
     looking.handshake_ended(-1)
     assert looking.over(LOOK_MS)
@@ -39,16 +39,28 @@ def test_a_handshake_begun_in_it_is_waited_for_until_its_end() -> None:
 
 def test_a_handshake_is_waited_for_at_most_one_tick_time() -> None:
     looking = look()
-    looking.handshake_began(-1, 150)
+    looking.handshake_began(-1, None, 150)
     assert not looking.over(1149) and looking.over(1150)
 
 
 def test_a_handshake_begun_after_it_is_not_waited_for() -> None:
     looking = look()
-    looking.handshake_began(-1, 100)
-    looking.handshake_began(-2, LOOK_MS + 1)
+    looking.handshake_began(-1, None, 100)
+    looking.handshake_began(-2, None, LOOK_MS + 1)
     looking.handshake_ended(-1)
     assert looking.over(LOOK_MS + 1)
+
+
+def test_a_handshake_with_who_is_heard_in_it_is_not_waited_for() -> None:
+    looking, b, again = look(), (name("b"), 7), (name("b"), 8)
+    looking.handshake_began(-1, b, 10)
+    looking.handshake_began(-2, again, 20)  # another start, which may know more
+    looking.heard(b)
+    looking.handshake_began(-3, b, 30)
+    assert looking.deadline() == 1020
+    looking.begin(2000)  # what was heard before is no news
+    looking.handshake_began(-4, b, 2010)
+    assert looking.deadline() == 3010
 
 
 def test_interfaces_that_keep_coming_up_hold_it_two_seconds_at_most() -> None:
