@@ -15,6 +15,7 @@ from chucky.names import NodeName
 # Of the timeout: 0.97 on the holder's clock is at most 0.98 of true time, and the backer's promise
 # at least 0.99.
 SHARE_PERCENT = 97
+SLOW_PERCENT = 75  # of the timeout: a lease cannot rely on who takes as long to answer
 ECHO_MS = 60_000  # an echo that takes longer counts for nothing: no tick time is as long
 
 
@@ -38,6 +39,11 @@ class Lease:
         self._claims = 0
         self._sent_ms: dict[int, int] = {}  # of the ticks that carried the present claim
         self._votes: dict[NodeName, int] = {}  # when the tick that each backer holds was sent
+
+    @property
+    def slow_ms(self) -> int:
+        """How long a peer's echo must take for its vote to be too late."""
+        return self._timeout_ms * SLOW_PERCENT // 100
 
     # The claimant's half.
 

@@ -28,12 +28,32 @@ class Link:
     told: frozenset[Member] = frozenset()  # the members that it has been told of
     probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
     leaving: bool = False
+    asked_tick: int = 0  # the tick of ours whose echo is timed; 0: none
+    asked_ms: int = 0  # when it was sent
+    late: bool = False  # whether the last echo that was timed came late
+    slow: bool = False  # whether the one before did, too: no hiccup
     mute_ms: int | None = None  # since when its node, over however many links, has said no Status
 
     def succeed(self, old: "Link") -> None:
         """Take the place of another one with the same process: what was said on that holds."""
         self.status, self.news, self.echo = old.status, old.news, old.echo
         self.since_tick, self.mute_ms = old.since_tick, old.mute_ms
+
+    def asks(self, tick: int, now_ms: int) -> None:
+        """A Status with this tick of ours goes out on it."""
+        if self.asked_tick == 0:
+            self.asked_tick, self.asked_ms = tick, now_ms
+
+    def answers(self, echo: int, limit_ms: int, now_ms: int) -> bool:
+        """Its node has read this tick of ours; return whether that made it slow, or slow no more:
+        there and back takes as long as the limit, or less."""
+        if not 0 < self.asked_tick <= echo:
+            return False
+        was_slow, was_late = self.slow, self.late
+        self.late = now_ms - self.asked_ms >= limit_ms
+        self.slow = self.late and was_late
+        self.asked_tick = 0
+        return self.slow != was_slow
 
     def is_silent(self, at_ms: int) -> bool:
         """Whether it has said nothing for as long as means that it is down."""

@@ -228,8 +228,8 @@ class Node:
                     if message.echo >= link.since_tick:
                         self._look.heard((link.name, link.incarnation))
                     binding = self._placements.binding
-                    self._hear(link, message, now_ms)
-                    repeats = link.repeats and binding == self._placements.binding
+                    slow = self._hear(link, message, now_ms)
+                    repeats = link.repeats and not slow and binding == self._placements.binding
                     self._has_news = not (repeats and self._is_quiet(now_ms))
                 elif waits is not None:
                     self._hear_owner(waits, message, now_ms)  # whoever has the name
@@ -260,8 +260,9 @@ class Node:
         claims = self._lease is not None and self._lease.claim != 0
         return not (self._is_due(now_ms) or claims) and self._speech.is_quiet(now_ms)
 
-    def _hear(self, link: Link, status: Status, now_ms: int) -> None:
-        """Take what a peer's Status says of ownerships."""
+    def _hear(self, link: Link, status: Status, now_ms: int) -> bool:
+        """Take what a peer's Status says of ownerships; return whether it answers in time, if that
+        is news, since a lease takes that."""
         own, records = self._own, self._own.records
         self._hear_owner(link, status, now_ms)
         if self._members.listed(link.name):
@@ -280,6 +281,8 @@ class Node:
         if self._lease is not None:
             votes = status.listed and self._members.listed(link.name)
             self._lease.hear(PeerView(link.name, link.incarnation, status), votes, now_ms)
+            return link.answers(status.echo, self._lease.slow_ms, now_ms)
+        return False
 
     def _hear_owner(self, link: Link, status: Status, now_ms: int) -> None:
         """Take that these epochs were, and that an owner which says so lives: the timeout counts

@@ -143,9 +143,13 @@ def lacks_majority(settings: Settings, members: Membership) -> str:
     if settings.distributed.quorum != "majority":
         return ""
     nodes = settings.distributed.nodes
-    here = sum(nodes.tier(name) is not None for name in (members.me, *members.links))
-    enough = here >= majority(nodes.size)
-    return "" if enough else f"no majority: {here} of {nodes.size} listed nodes here"
+    links = [link for name, link in members.links.items() if nodes.tier(name) is not None]
+    slow = sum(link.slow for link in links)
+    here = len(links) - slow + (nodes.tier(members.me) is not None)
+    if here >= majority(nodes.size):
+        return ""
+    more = f", {slow} more answer too late" if slow else ""
+    return f"no majority: {here} of {nodes.size} listed nodes here{more}"
 
 
 def route(

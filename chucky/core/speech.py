@@ -91,6 +91,7 @@ class Speech:
             self._lease.sent(tick, now_ms)
         self._note_ready(status, now_ms)
         for link in to:
+            link.asks(tick, now_ms)
             self._emit(Send(link.id, Status._make((tick, link.echo, *status[2:]))))
 
     def _lets_speak(self, now_ms: int) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from chucky.core import events as ev
 from chucky.core.actions import Send
+from chucky.core.link import Link
 from chucky.core.node import Node
 from chucky.messages import Backing, Status
 from chucky.names import Address, NodePattern
@@ -451,3 +452,60 @@ def test_standby_names_who_declines_again_after_a_while_only() -> None:
     cluster.give("a", ev.StandbyRequested(1, True))
     cluster.run(60_000)
     assert 8 <= sum("hands over" in said for said in cluster.log("a")) <= 16
+
+
+def slow_down(cluster: Cluster, key: str, to_ms: int) -> None:
+    """Let its paths become slow little by little, so that no link ends."""
+    others = [other for other in cluster.hosts if other != key]
+    for ms in range(100, to_ms + 1, 100):
+        for other in others:
+            for pair in ((key, other), (other, key)):
+                cluster.lan.set_slow(*(cluster.hosts[one] for one in pair), ms * MS)
+        cluster.run(1500)
+
+
+@pytest.mark.parametrize("to_ms", [1200, 1400, 3500])
+def test_whose_votes_come_too_late_keeps_nobody_from_owning(to_ms: int) -> None:
+    """All would back the better one, which never gets a lease, or one for moments."""
+    cluster = formed("abcde")
+    slow_down(cluster, "b", to_ms)
+    cluster.power_off("a")
+    limit_ms = TIMEOUT_MS + MARGIN_MS + to_ms  # b told the others by then what it hears of a
+    assert cluster.run_until(lambda: cluster.serving == "c") <= limit_ms
+    gone = len(cluster.owners)
+    cluster.run(60_000)
+    assert len(cluster.owners) == gone
+    late = "cannot run the application: no majority: 1 of 5 listed nodes here, 3 more answer too"
+    assert late in cluster.snapshot("b").sentence
+    for other in "cde":
+        for pair in ((other, "b"), ("b", other)):
+            cluster.lan.set_slow(*(cluster.hosts[one] for one in pair), 0)
+    cluster.run_until(lambda: cluster.serving == "b", 2 * to_ms + 2000)
+
+
+def test_an_owner_whose_votes_come_too_late_leaves_it_to_the_next() -> None:
+    cluster = formed("abc")
+    slow_down(cluster, "a", 1600)
+    cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
+    gone = len(cluster.owners)
+    cluster.run(60_000)
+    assert len(cluster.owners) == gone and cluster.most_served() == 1
+
+
+def test_an_echo_that_is_late_once_makes_no_link_slow() -> None:
+    link = Link(-1, name("b"), 1, Address("10.0.0.2", 4041), 0, 0, 1000)
+    tick = 0
+
+    def told(took_ms: int) -> bool:
+        nonlocal tick
+        tick += 1
+        link.asks(tick, 0)
+        link.asks(tick + 1, 50)  # the first is timed
+        assert not link.answers(tick - 1, 750, 5000)
+        tick += 1
+        return link.answers(tick, 750, took_ms)
+
+    assert [told(ms) for ms in (749, 750, 749, 750, 750, 750, 749)] == [
+        False, False, False, False, True, False, True,
+    ]  # fmt: skip
+    assert not link.slow

@@ -14,6 +14,7 @@ from chucky.settings import Distributed, Settings
 from tests.sim import cluster as simulated
 from tests.sim import run
 from tests.unit.cluster import Cluster, name
+from tests.unit.test_majority import formed, slow_down
 
 SEEDS = 12
 NODES = PriorityList(((NodePattern("a"),), (NodePattern("b"),)))
@@ -60,6 +61,15 @@ def test_a_status_that_repeats_another_changes_nothing(monkeypatch: pytest.Monke
     for seed in range(SEEDS):
         run.live(seed)
     assert Careful.spared > 500 * SEEDS
+
+
+def test_that_votes_come_too_late_and_do_no_more_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "Node", Careful)
+    cluster = formed("abc")
+    slow_down(cluster, "b", 1400)
+    assert not cluster.snapshot("b").quorate
+    slow_down(cluster, "b", 100)
+    assert cluster.snapshot("b").quorate
 
 
 def test_a_placement_that_binds_no_more_is_news() -> None:
