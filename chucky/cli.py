@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -17,6 +18,7 @@ PATIENCE_S = 5.0
 # A fact waits for `hold`, a connect for name servers and handshakes, a takeover for a vacancy: the
 # daemon ends each, this is for a hung one.
 LONG_PATIENCE_S = 3600.0
+WATCH_S = 1.0
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -99,6 +101,34 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _watch(options: argparse.Namespace) -> int:
+    """Print the status each second until the user has enough: on a terminal in its place, else
+    only when its first line is another."""
+    from chucky import report
+
+    last = ""
+    while True:
+        try:
+            text = report.status_text(_ask(options, command="status"))
+        except Unavailable as error:  # the node may be starting anew
+            if not last:
+                raise
+            text = str(error)
+        if sys.stdout.isatty():
+            print(f"\033[H\033[J{text}", flush=True)
+        elif text.partition("\n")[0] != last.partition("\n")[0]:
+            print(text, flush=True)
+        last = text
+        time.sleep(WATCH_S)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from chucky import report
+
+    print(report.why_text(_ask(options, epoch=options.epoch)))
+    return 0
+
+
 def _reload(options: argparse.Namespace) -> int:
     for line in _ask(options)["lines"]:
         print(line)
@@ -151,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     connect.add_argument("target", metavar="NODE[:PORT]", help="as b@beta or b@[fd00::2]:4042")
     status = add("status", _status, "print the cluster as this node sees it")
     status.add_argument("--json", action="store_true", help="as one JSON object")
+    add("watch", _watch, "print it each second; in a pipe, when its first line changes")
+    why = add("why", _why, "print what moved the application, and what was known when")
+    why.add_argument("epoch", metavar="EPOCH", nargs="?", default="", help="a former one")
     add("takeover", _takeover, "run the application here now, until a better node starts anew")
     standby = add("standby", _standby, "give the application away and do not take it, or own again")
     standby.add_argument("to", metavar="on|off", choices=("on", "off"), help="on for maintenance")

@@ -23,6 +23,7 @@ from chucky.core.node import Node
 from chucky.daemon_alarm import Alarm, clock_ms
 from chucky.daemon_application import Application
 from chucky.daemon_crashes import Crashes
+from chucky.daemon_history import History
 from chucky.daemon_log import keep_standard_descriptors, log_report
 from chucky.daemon_options import Options, parse_options
 from chucky.daemon_requests import Requests
@@ -65,7 +66,7 @@ class Daemon:
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._notifier = systemd.Notifier()
         self._status = ""
-        self._since: tuple[object, float] = (None, time.time())
+        self._history = History(time.time)
         self._requests = Requests(self._step)
         self._interfaces: dict[int, frozenset[str] | None] = {}  # addresses by index; None: unknown
         self._nowhere: frozenset[str] = frozenset()  # what was said of `listen`
@@ -162,9 +163,7 @@ class Daemon:
         """Let everybody who reads the core see what it is now."""
         found = self._found = self._node.route
         self._way = _way(found.epoch, found.serve_until_ms, found.relay)
-        owned = (found.owner, found.epoch)
-        if owned != self._since[0]:
-            self._since = (owned, time.time())
+        self._history.owned(found.epoch)
         if found.highest is not None:
             self._service.note_epoch(found.highest)
         self._service.changed()
@@ -199,6 +198,8 @@ class Daemon:
                 if isinstance(action, ac.Exit):
                     self._notifier.status(action.sentence)  # what is read of a node that is gone
                     self._exit.set_result(action.code)
+                else:
+                    self._history.said(action)
             case _:
                 assert_never(action)
 
@@ -332,7 +333,9 @@ class Daemon:
         self._step(ev.Wake(busy=True))
         match request:
             case {"command": "status"}:
-                yield report.status(self._node.snapshot(), self._settings, self._since[1])
+                yield report.status(self._node.snapshot(), self._settings, self._history.since)
+            case {"command": "why", "epoch": str(epoch)}:
+                yield self._history.why(epoch, self._settings.distributed.application)
             case {"command": "nodes"}:
                 yield {"nodes": self._linked()}
             case {"command": "applications"}:

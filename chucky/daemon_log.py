@@ -29,6 +29,9 @@ def log_report(action: Report | Exit, snapshot: Snapshot, application: str) -> N
         level, fields["CAUSE"] = logging.ERROR if action.code else logging.INFO, "exit"
     if epoch is not None:
         fields |= {"OWNER": str(epoch.node), "EPOCH": str(epoch.number)}
-    # A peer's words in a sentence cannot add lines or commands.
-    text = action.sentence if action.sentence.isprintable() else ascii(action.sentence)
-    _log.log(level, "%s", text, extra={"journal_fields": fields})
+    _log.log(level, "%s", printable(action.sentence), extra={"journal_fields": fields})
+
+
+def printable(sentence: str) -> str:
+    """Return it so that a peer's words in it cannot add lines, or commands of a terminal."""
+    return sentence if sentence.isprintable() else ascii(sentence)

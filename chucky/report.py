@@ -10,7 +10,6 @@ from chucky.settings import Settings
 def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, Any]:
     """Return `chucky status --json` (DESIGN 3.2); `since` in seconds of the wall clock is when the
     owner, or its absence, was first seen. Fields are only ever added."""
-    began = datetime.datetime.fromtimestamp(since, datetime.UTC)
     return {
         "sentence": snapshot.sentence,
         "node": str(snapshot.node),
@@ -18,7 +17,7 @@ def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, An
         "application": settings.distributed.application,
         "owner": None if snapshot.owner is None else str(snapshot.owner),
         "epoch": None if snapshot.epoch is None else snapshot.epoch.number,
-        "since": began.isoformat(timespec="milliseconds"),
+        "since": iso(since),
         "synced": snapshot.synced,
         "quorum": settings.distributed.quorum,
         "quorate": snapshot.quorate,
@@ -26,6 +25,12 @@ def status(snapshot: Snapshot, settings: Settings, since: float) -> dict[str, An
         "placed": any(state.placed for state in snapshot.nodes if state.owner),
         "nodes": [_node(state) for state in snapshot.nodes],
     }
+
+
+def iso(seconds: float) -> str:
+    """Return a time of the wall clock as people's tools read it."""
+    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return at.isoformat(timespec="milliseconds")
 
 
 def _node(state: NodeState) -> dict[str, Any]:
@@ -62,3 +67,25 @@ def status_text(found: dict[str, Any]) -> str:
         line = f"  {node['name']:{width}}  tier {tier}  {node['state']:7}  {', '.join(notes)}"
         lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def why_text(found: dict[str, Any]) -> str:
+    """Return what `chucky why` prints: a line for each move, and what was known before it."""
+    lines = []
+    for move in found["moves"]:
+        since, until = _local(move["since"]), move["until"] and _local(move["until"])
+        span = f"from {since} to {until}" if until else f"since {since}"
+        if move["owner"] is None:
+            lines.append(f"nobody owns {found['application']}, {span}")
+        else:
+            verb = "owned" if until else "owns"
+            what = f"{verb} {found['application']}, epoch {move['epoch']}"
+            lines.append(f"{move['owner']} {what}, {span}")
+        lines += [f"  {_local(line['time'])}  {line['sentence']}" for line in move["lines"]]
+    return "\n".join(lines)
+
+
+def _local(time: str) -> str:
+    """Return an ISO 8601 time as a clock on the wall here shows it, with ms."""
+    at = datetime.datetime.fromisoformat(time).astimezone().replace(tzinfo=None)
+    return at.isoformat(" ", "milliseconds")

@@ -146,6 +146,55 @@ def test_who_leaves_before_the_answer_changes_nothing(bed: Bed) -> None:
     cluster["b"].says("Application is started on b@manticore")
 
 
+def test_why_tells_what_moved_it_and_what_was_known_when(bed: Bed) -> None:
+    cluster = pair(bed)
+    a, b = cluster["a"], cluster["b"]
+    a.kill()
+    until(lambda: told(b)[0] == "b@manticore owns chucky, epoch 2", "b owns it")
+    assert told(b)[1:] == [
+        "a@manticore ended its link: it is down",
+        "nobody owns it",
+        "a@manticore is failing over to b@manticore",
+        "Application is started on b@manticore",
+    ]
+    first = told(b, "1")
+    assert first[0] == "a@manticore owned chucky, epoch 1" and first[1] == "this node started"
+    done = b.chucky("why", "7")
+    assert done.returncode == 1 and done.stderr == (
+        "chucky: epoch 7 was not seen by this node since it started: those are 1 to 2;"
+        " see journalctl -u 'chucky@*'\n"
+    )
+
+
+def told(daemon: Daemon, *epoch: str) -> list[str]:
+    """Return what `chucky why` prints without the times, which are in order."""
+    head, *lines = daemon.chucky("why", *epoch).stdout.splitlines()
+    what, _, _ = re.split(r", (since|from) ", head)
+    times = [line[:27] for line in lines]
+    assert sorted(times) == times
+    return [what, *(line[27:] for line in lines)]
+
+
+def test_watch_in_a_pipe_tells_each_change_and_outlasts_a_restart(bed: Bed) -> None:
+    a = loopback(bed, ALONE, labels="a")["a"]
+    a.start()
+    a.reaches("owner")
+    command = [sys.executable, "-m", "chucky", "--runtime-dir", str(a.runtime), "watch"]
+    watching = subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    try:
+        lines = iter(watching.stdout.readline, "")
+        assert next(lines).startswith("a@manticore is the owner")
+        a.kill()
+        a.exit_code()
+        assert any(line.startswith("no node runs here") for line in lines)
+        a.start()
+        assert any(line.startswith("a@manticore is the owner") for line in lines)
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
 def test_connect_dials_the_host_part(bed: Bed) -> None:
     cluster = loopback(bed, ALONE, labels="ab", host="127.0.0.1")
     for label in "ab":
