@@ -156,7 +156,8 @@ class Daemon:
         self._reader: threading.Thread | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self.dir / "notify"))
-        threading.Thread(target=self._hear, daemon=True).start()
+        self._hearer = threading.Thread(target=self._hear, daemon=True)
+        self._hearer.start()
         self.started_ms = 0
         self.crashes = self.runtime / name / "crashes"
 
@@ -267,6 +268,10 @@ class Daemon:
             self.kill()
         if self._process is not None:
             self.exit_code()
+        # A thread that still waits on a closed socket does so by number: when a signal interrupts
+        # it, as the end of a process may do, the kernel has it wait on whatever has that by then.
+        self._notify.shutdown(socket.SHUT_RD)
+        self._hearer.join()
         self._notify.close()
 
     # -- what it says
@@ -341,12 +346,9 @@ class Daemon:
                 self.log.add(BEFORE.sub("", raw.decode(errors="replace").rstrip("\n")))
 
     def _hear(self) -> None:
-        try:
-            while datagram := self._notify.recv(4096):
-                for text in datagram.decode(errors="replace").splitlines():
-                    self.notes.add(text)
-        except OSError:
-            return  # closed: the test is over
+        while datagram := self._notify.recv(4096):  # b"": the test is over
+            for text in datagram.decode(errors="replace").splitlines():
+                self.notes.add(text)
 
 
 class Bed:

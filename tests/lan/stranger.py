@@ -23,7 +23,8 @@ class Between:
         self._behind = ("127.0.0.1", behind)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
     def claim(self, name: NodeName, port: int) -> None:
         """Say in a beacon to this UDP port that the node of that name is here."""
@@ -33,6 +34,8 @@ class Between:
 
     def close(self) -> None:
         """Go away."""
+        self._listener.shutdown(socket.SHUT_RD)  # which wakes who accepts (bed.Daemon.close)
+        self._thread.join()
         for sock in (self._listener, *self._open):
             sock.close()
 

@@ -116,6 +116,13 @@ def test_ask_tells_a_refusal_from_silence(bed: Bed) -> None:
         assert ask("a", "127.0.0.1", server.getsockname()[1], 50).problem == "timed out"
 
 
+def test_no_thread_of_a_bed_is_left_to_steal_what_the_next_one_hears() -> None:
+    before = set(threading.enumerate())
+    with contextlib.closing(Bed()) as bed:
+        bed.daemon("a", {})
+    assert set(threading.enumerate()) <= before
+
+
 @pytest.fixture
 def rivals() -> Iterator[list[int]]:
     """Two processes that share one processor and are always ready to run, by pid."""
