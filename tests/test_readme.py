@@ -17,6 +17,7 @@ from tests.lan.test_demo import by_node, two_at_once
 from tests.mutants import MUTANTS
 from tests.sim.cluster import Cluster
 from tests.test_swarm import SEEDS
+from tests.unit.test_daemon_history import utc as utc
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ SECTIONS = {
 # Words in `code` that are no keys of the config.
 OTHER_WORDS = {
     "a", "b", "c", "alpha", "beta", "gamma", "chucky", "chuckyd", "make", "sudoedit",
-    "true", "false", "unknown", "connect", "watch", "why",
+    "true", "false", "unknown", "connect",
 }  # fmt: skip
 
 
@@ -135,6 +136,20 @@ def test_status_is_printed_as_shown() -> None:
     ]
     found = {"sentence": "standby; a@alpha is the owner, epoch 1", "nodes": nodes}
     assert report.status_text(found) + "\n" in blocks("text")
+
+
+@pytest.mark.usefixtures("utc")
+def test_why_is_printed_as_shown() -> None:
+    said = [
+        ("03:10:55.896", "a@alpha is silent: it is down"),
+        ("03:10:55.896", "nobody owns it"),
+        ("03:10:59.904", "a@alpha is failing over to b@beta"),
+        ("03:10:59.905", "Application is started on b@beta"),
+    ]
+    lines = [{"time": f"2026-11-27T{at}+00:00", "sentence": sentence} for at, sentence in said]
+    move = {"owner": "b@beta", "epoch": 2, "since": lines[-1]["time"], "until": None}
+    found = {"application": "chucky", "moves": [{**move, "lines": lines}]}
+    assert report.why_text(found) + "\n" in blocks("text")
 
 
 def test_the_demo_tells_what_is_shown() -> None:

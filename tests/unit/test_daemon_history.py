@@ -1,6 +1,8 @@
 """`chucky why`: which moves are kept, with what was said before each, and how they are told."""
 
 import itertools
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,10 +14,14 @@ from chucky.report import why_text
 from tests.unit.cluster import name
 
 
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of the clock below is one of the first of 1970."""
-    monkeypatch.setenv("TZ", "UTC")
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The clock on the wall here shows UTC."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def history() -> History:
@@ -31,6 +37,7 @@ def owned(number: int, node: str = "a") -> Epoch:
     return Epoch(number, name(node))
 
 
+@pytest.mark.usefixtures("utc")
 def test_a_move_is_told_with_what_was_known_before_it() -> None:
     kept = history()
     kept.said(said("b@h is up"))
