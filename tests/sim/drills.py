@@ -139,12 +139,14 @@ class Drills:
         return self._all_met() and all(h.view().epoch == epoch for h in self.nodes)
 
     def _all_met(self) -> bool:
-        """Whether every node runs, has a link with each other, is synced, could own or vote, does
-        not look around as after a pause, and has done all that it was asked for, and what was slow
-        has arrived: a bound counts from when a node was last heard."""
+        """Whether every node runs, has a link with each other and not with a former start of it, is
+        synced, could own or vote, does not look around as after a pause, and has done all that it
+        was asked for, and what was slow has arrived: a bound counts from when a node was last
+        heard."""
         now_us, paths = self.cluster.time.now_us, self.cluster.lan.paths.values()
         views = [h.view() for h in self.nodes if h.node is not None]
         met = all(sum(n.state in ("up", "self") for n in v.nodes) == len(self.nodes) for v in views)
+        met = met and not any(h.node and h.node._members._newcomers for h in self.nodes)
         # A standby that failed in phase one is not able yet.
         able = all(h.node is not None and h.node._own.able for h in self.listed)
         votes = all(map(self._votes, self.listed))
