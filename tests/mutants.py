@@ -83,6 +83,8 @@ MUTANTS = (
         "self._handshakes[link] = now_ms + self._tick_time_ms, who", "pass"),
     one("1", "the look waits for handshakes with whom it heard", "startup",
         "del self._handshakes[link]", "pass"),
+    one("1", "the look waits for handshakes of a former start of whom it heard", "startup",
+        "who[1] <= self._heard.get(who[0], -1)", "who[1] == self._heard.get(who[0], -1)"),
     one("1", "the look waits for no handshake of a node that it heard in a former one", "startup",
         "self._heard.clear()", "pass"),
     one("1", "the look takes what waited to be read for a word of now", "node",

@@ -226,7 +226,7 @@ class Node:
                 if link is not None:
                     self._speech.heard_tick = True
                     if message.echo >= link.since_tick:
-                        self._look.heard((link.name, link.incarnation))
+                        self._look.heard(link.name, link.incarnation)
                     binding = self._placements.binding
                     slow = self._hear(link, message, now_ms)
                     repeats = link.repeats and not slow and binding == self._placements.binding

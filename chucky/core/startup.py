@@ -24,7 +24,7 @@ class Look:
         self._until_ms: int | None = None
         self._limit_ms = 0
         self._handshakes: dict[int, tuple[int, Start | None]] = {}  # link: by when, and whose
-        self._heard: set[Start] = set()
+        self._heard: dict[NodeName, int] = {}  # the latest incarnation of each
         self.begun = 0  # times since one was last over
 
     def begin(self, now_ms: int) -> None:
@@ -42,20 +42,23 @@ class Look:
     def handshake_began(self, link: int, who: Start | None, now_ms: int) -> None:
         """A handshake begun while looking is waited for, at most one tick time. `who` connected
         here, as it says; None: this node dials."""
-        if self._until_ms is not None and now_ms <= self._until_ms and who not in self._heard:
+        if self._until_ms is not None and now_ms <= self._until_ms and not self._knows(who):
             self._handshakes[link] = now_ms + self._tick_time_ms, who
 
     def handshake_ended(self, link: int) -> None:
         """It is done, well or badly."""
         self._handshakes.pop(link, None)
 
-    def heard(self, who: Start) -> None:
-        """A start of a node said what it knows now: it tells nothing more in a handshake that it
-        began beside, and may have left without a word that arrived."""
+    def heard(self, name: NodeName, incarnation: int) -> None:
+        """A start of a node said what it knows now: neither it nor a former one tells more in a
+        handshake, which it may have left without a word that arrived."""
         if self._until_ms is not None:
-            self._heard.add(who)
-            for link in [k for k, (_, other) in self._handshakes.items() if other == who]:
+            self._heard[name] = max(incarnation, self._heard.get(name, 0))
+            for link in [k for k, (_, who) in self._handshakes.items() if self._knows(who)]:
                 del self._handshakes[link]
+
+    def _knows(self, who: Start | None) -> bool:
+        return who is not None and who[1] <= self._heard.get(who[0], -1)
 
     def over(self, now_ms: int) -> bool:
         """Return whether the look is over; once over it stays so until `begin`."""

@@ -52,12 +52,16 @@ def test_a_handshake_begun_after_it_is_not_waited_for() -> None:
 
 
 def test_a_handshake_with_who_is_heard_in_it_is_not_waited_for() -> None:
-    looking, b, again = look(), (name("b"), 7), (name("b"), 8)
-    looking.handshake_began(-1, b, 10)
-    looking.handshake_began(-2, again, 20)  # another start, which may know more
-    looking.heard(b)
-    looking.handshake_began(-3, b, 30)
-    assert looking.deadline() == 1020
+    looking, former, b, later = look(), *((name("b"), start) for start in (6, 7, 8))
+    for at_ms, who in ((10, former), (20, b), (30, later)):  # the last may know more
+        looking.handshake_began(-at_ms, who, at_ms)
+    looking.heard(*b)
+    looking.heard(*former)
+    for at_ms, who in ((40, former), (50, b)):
+        looking.handshake_began(-at_ms, who, at_ms)
+    assert looking.deadline() == 1030
+    looking.handshake_ended(-30)
+    assert looking.deadline() == LOOK_MS
     looking.begin(2000)  # what was heard before is no news
     looking.handshake_began(-4, b, 2010)
     assert looking.deadline() == 3010
