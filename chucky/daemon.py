@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -371,8 +370,7 @@ async def _run(options: Options) -> int:
     settings, warnings = config.load(options.config)
     for warning in warnings:
         _log.warning("%s: %s", options.config, warning)
-    host = options.host or settings.node.host or socket.gethostname().partition(".")[0]
-    name = NodeName.parse(options.instance, host)
+    name = options.node_name(settings)
     key = cookie.key(cookie.read(options.cookie_file or settings.node.cookie_file))
     return await Daemon(options, settings, name, key).run()
 

@@ -1,9 +1,12 @@
 """The command line of chuckyd."""
 
 import argparse
+import socket
 from dataclasses import dataclass
 
 from chucky import __version__
+from chucky.names import NodeName
+from chucky.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,11 @@ class Options:
     cookie_file: str
     host: str
     runtime_dir: str
+
+    def node_name(self, settings: Settings) -> NodeName:
+        """Return the full name of the node. Raises NodeNameError."""
+        host = self.host or settings.node.host or socket.gethostname().partition(".")[0]
+        return NodeName.parse(self.instance, host)
 
 
 def parse_options(arguments: list[str] | None) -> Options:
