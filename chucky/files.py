@@ -10,7 +10,7 @@ from chucky.errors import ChuckyError, NotAFile
 
 # Closed to the service whatever their rights are: ProtectHome= in systemd/chucky@.service.
 CLOSED = ("/home", "/root", "/run/user")
-# Of opening a file: it is no fault of the file's, and may pass.
+# Of opening something: it is no fault of its own, and may pass.
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN)
 
 
@@ -24,7 +24,7 @@ def read(path: str, most_bytes: int) -> bytes:
 
 
 def raise_passing(path: str, error: OSError) -> None:
-    """Raise ChuckyError where opening a file failed through no fault of the file's."""
+    """Raise ChuckyError where opening something failed through no fault of its own."""
     if error.errno in _PASSING:
         raise ChuckyError(f"{path}: {error.strerror}; try again") from None
 

@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from chucky import files
 from chucky.errors import EXIT_TEMPORARY, AlreadyRuns, ChuckyError, NodeNameError
 
 # A request is a verb and a few names: 64 KiB is a hundred times the longest.
@@ -64,6 +65,7 @@ class ControlServer:
             listener = self._listen()
         except OSError as error:
             self._drop_lock()
+            files.raise_passing(f"control socket {self._path}", error)
             raise ChuckyError(
                 f"control socket {self._path}: {error.strerror or error};"
                 " make its directory writable for this user or use another --runtime-dir"

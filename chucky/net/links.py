@@ -95,7 +95,7 @@ class Links:
 
     async def listen(self, host: str, port: int) -> int:
         """Listen on the first free of `port` and the next nine, and return which. `host` is an
-        address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence."""
+        address, or "" for every one, IPv4 and IPv6. Raises as `tcp.listening_socket`."""
         sock = tcp.listening_socket(host, port, BACKLOG)
         bound, taken, *scope = sock.getsockname()
         if host:  # a peer takes where a dial comes from for where this node listens

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from chucky import files
 from chucky.names import Address
 
 PORTS_TRIED = 10  # the configured one and the next nine
@@ -144,7 +145,8 @@ def address_of(sockaddr: Any) -> Address:
 
 def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
     """Return a socket that listens on the first free of `port` and the next nine. `host` is an
-    address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence."""
+    address, or "" for every one, IPv4 and IPv6. Raises OSError, with a sentence, or ChuckyError for
+    what may pass."""
     ports = range(port, min(port + PORTS_TRIED, 65536))
     shown = f" on {host}" if host else ""
     for candidate in ports:
@@ -152,7 +154,9 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
             return _bound(host, candidate, backlog)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                sentence = f"link port {candidate}{shown}: {error.strerror}; set listen in [node]"
+                where = f"link port {candidate}{shown}"
+                files.raise_passing(where, error)
+                sentence = f"{where}: {error.strerror}; set listen in [node]"
                 raise OSError(error.errno, sentence) from None
     raise OSError(
         errno.EADDRINUSE,

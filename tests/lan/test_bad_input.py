@@ -331,7 +331,7 @@ def test_clients_leave_descriptors_to_the_node(bed: Bed) -> None:
     assert daemon.status()["phase"] == "syncing"
 
 
-@pytest.mark.parametrize("descriptors", [6, 9, 12])
+@pytest.mark.parametrize("descriptors", [6, 7, 8, 9, 10, 12])
 def test_too_few_descriptors_at_a_start_are_no_fault_of_the_config(
     bed: Bed, descriptors: int
 ) -> None:
