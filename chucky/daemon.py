@@ -20,7 +20,7 @@ from chucky.core import actions as ac
 from chucky.core import events as ev
 from chucky.core.node import Node
 from chucky.daemon_alarm import Alarm, clock_ms
-from chucky.daemon_application import Application
+from chucky.daemon_application import Application, only_one
 from chucky.daemon_crashes import Crashes
 from chucky.daemon_history import History
 from chucky.daemon_log import keep_standard_descriptors, log_report
@@ -372,7 +372,8 @@ async def _run(options: Options) -> int:
         _log.warning("%s: %s", options.config, warning)
     name = options.node_name(settings)
     key = cookie.key(cookie.read(options.cookie_file or settings.node.cookie_file))
-    return await Daemon(options, settings, name, key).run()
+    with only_one(name, settings.facts.port):
+        return await Daemon(options, settings, name, key).run()
 
 
 def main(arguments: list[str] | None = None) -> int:

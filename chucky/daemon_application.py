@@ -1,16 +1,44 @@
 """The application as the core has it got ready, started and stopped: the facts and their port."""
 
+import errno
+import hashlib
+import os
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from chucky import facts
 from chucky.core import events as ev
 from chucky.daemon_alarm import clock_ms
 from chucky.daemon_crashes import Crashes
-from chucky.errors import ChuckyError
+from chucky.errors import AlreadyRuns, ChuckyError
 from chucky.messages import Epoch
+from chucky.names import NodeName
 from chucky.net.service import FactService
 from chucky.settings import Settings
+
+
+@contextmanager
+def only_one(name: NodeName, port: int) -> Iterator[None]:
+    """Keep others of this name off the fact port. Raises AlreadyRuns.
+
+    They would share it, and be dealt half of the clients until they are refused for their name.
+    """
+    # The kernel drops this lock with the process, and a name without a file is the same one in each
+    # runtime directory. Nodes of two users cannot share a port, so they may well share a name.
+    lock = hashlib.sha256(f"{os.geteuid()} {port} {name}".encode()).digest()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+        try:
+            holder.bind(b"\0chucky " + lock)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise AlreadyRuns(
+                f"another chuckyd on this machine is {name} and has TCP port {port};"
+                " stop it or choose another name"
+            ) from None
+        yield
 
 
 class Application:

@@ -126,6 +126,19 @@ def test_a_full_name_is_the_node_s_name(bed: Bed) -> None:
     assert daemon.control.is_socket()
 
 
+def test_a_second_one_of_a_name_takes_no_client_of_the_first(bed: Bed) -> None:
+    first = alone(bed)
+    apart = merged(first.config, {"node": {"port": bed.ports()[0]}})
+    second = bed.daemon(str(first), apart, label="second")
+    first.start()
+    first.reaches("owner")
+    refuses(second, str(first), f"TCP port {first.facts_port}", code=75)  # and was never ready
+    first.kill()
+    first.exit_code()
+    second.start(again=True)
+    second.reaches("owner")
+
+
 def test_a_runtime_directory_that_is_none(bed: Bed) -> None:
     daemon = alone(bed)
     daemon.runtime = daemon.config_file
