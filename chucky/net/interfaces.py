@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import ipaddress
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def initial(wanted: tuple[str, ...] = ()) -> list[tuple[int, str]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         for index, name in socket.if_nameindex():
             try:
-                answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+                answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", os.fsencode(name)))
             except OSError:  # it went away between the two calls
                 continue
             if _chosen(name, struct.unpack_from("H", answer, 16)[0], wanted):

@@ -161,6 +161,23 @@ def scene_wanted() -> None:
     asyncio.run(main())
 
 
+def scene_name_of_any_bytes() -> None:
+    """The kernel takes nearly any bytes for a name."""
+
+    async def main() -> None:
+        name = os.fsdecode(b"caf\xe9")
+        subprocess.run(f"ip link add {name} type veth peer name v1".split(), check=True)
+        for end in (name, "v1"):
+            subprocess.run(["ip", "link", "set", end, "up"], check=True)
+        watched = Watched()
+        await watched.watch.start()
+        await watched.until(lambda now: len(now) == 2)  # the carrier takes a moment
+        assert {found for _, found in initial()} == {name, "v1"}
+        watched.watch.stop()
+
+    asyncio.run(main())
+
+
 def scene_bridge_port() -> None:
     async def main() -> None:
         add_veth()
@@ -264,6 +281,7 @@ SCENES = [
     scene_follow,
     scene_tentative,
     scene_wanted,
+    scene_name_of_any_bytes,
     scene_bridge_port,
     scene_lost_messages,
     scene_without_pyroute2,
