@@ -158,6 +158,8 @@ class InterfaceWatch:
             return
         if poll:
             self._look_in(_POLL_S)
+        elif found is None:
+            self._look_in(_SETTLE_S)
         if found is not None and found != self._known:
             self._tell_missing(frozenset(interface.name for interface in found))
             self._known = found
@@ -207,15 +209,18 @@ def _change_socket() -> socket.socket:
     return sock
 
 
-def _dump(wanted: tuple[str, ...]) -> tuple[Interface, ...]:
-    """Return the interfaces to use. Blocks: run it in a thread. Raises ImportError, OSError."""
+def _dump(wanted: tuple[str, ...]) -> tuple[Interface, ...] | None:
+    """Return the interfaces to use, or None: a change came meanwhile. Blocks: run it in a thread.
+    Raises ImportError, OSError."""
     from pyroute2 import IPRoute  # here, and so late, for what it costs
-    from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkError
+    from pyroute2.netlink import exceptions as ex
 
     try:
         with IPRoute() as netlink:
             links, addresses = list(netlink.get_links()), list(netlink.get_addr())
-    except (NetlinkError, NetlinkDecodeError) as error:  # such as a dump that a change cut short
+    except ex.NetlinkDumpInterrupted:
+        return None
+    except (ex.NetlinkError, ex.NetlinkDecodeError) as error:
         raise OSError(f"netlink: {error}") from error
     by_index: dict[int, list[str]] = {}
     for address in addresses:

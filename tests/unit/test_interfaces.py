@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -214,6 +215,34 @@ def scene_lost_messages() -> None:
     asyncio.run(main())
 
 
+def scene_look_cut_short() -> None:
+    """A change while the kernel tells of all (pyroute2 0.7 raises): what was known stays."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
+
+    def cut_short(netlink: IPRoute) -> NoReturn:
+        del IPRoute.get_addr  # once: the next one is the library's own
+        run("ip addr add 10.9.0.2/32 dev lo")
+        raise NetlinkDumpInterrupted
+
+    async def main() -> None:
+        log = heard_log()
+        run("ip link set lo up")
+        run("ip addr add 10.9.0.1/32 dev lo")
+        await watched.watch.start()
+        await watched.until(lambda now: now == {"lo": ("10.9.0.1",)})
+        asyncio.get_running_loop().remove_reader(watched.watch._socket)  # it looks by itself
+        IPRoute.get_addr = cut_short
+        await watched.watch._look()
+        await watched.until(lambda now: now == {"lo": ("10.9.0.1", "10.9.0.2")})
+        assert all("10.9.0.1" in by_name(seen)["lo"] for seen in watched.seen)
+        assert log.getvalue() == ""
+        watched.watch.stop()
+
+    watched = Watched()
+    asyncio.run(main())
+
+
 def scene_without_pyroute2() -> None:
     async def main() -> None:
         log = heard_log()
@@ -284,6 +313,7 @@ SCENES = [
     scene_name_of_any_bytes,
     scene_bridge_port,
     scene_lost_messages,
+    scene_look_cut_short,
     scene_without_pyroute2,
     scene_without_threads_and_descriptors,
     scene_stop,
