@@ -12,11 +12,11 @@ import logging
 import os
 import socket
 import struct
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +46,13 @@ _READS_PER_WAKE_UP = 64
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface to use, and its global addresses: no loopback, link-local or tentative one."""
+    """An interface to use, and the addresses that it can use by now: those that other machines can
+    use for good, and the others."""
 
     index: int
     name: str
     addresses: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()  # `listen` may be one
 
 
 def initial(wanted: tuple[str, ...] = ()) -> list[tuple[int, str]]:
@@ -222,10 +224,12 @@ def _dump(wanted: tuple[str, ...]) -> tuple[Interface, ...] | None:
         return None
     except (ex.NetlinkError, ex.NetlinkDecodeError) as error:
         raise OSError(f"netlink: {error}") from error
-    by_index: dict[int, list[str]] = {}
+    there: defaultdict[tuple[int, bool], list[str]] = defaultdict(list)
     for address in addresses:
-        if (text := _global_address(address)) is not None:
-            by_index.setdefault(address["index"], []).append(text)
+        # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
+        text = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
+        if text is not None and not address["flags"] & (_TENTATIVE | _DAD_FAILED):
+            there[address["index"], _is_global(text, address["scope"])].append(text)
     found = []
     for link in links:
         index, name = link["index"], link.get_attr("IFLA_IFNAME")
@@ -233,16 +237,11 @@ def _dump(wanted: tuple[str, ...]) -> tuple[Interface, ...] | None:
         if not wanted and port_of not in (None, "vrf"):
             continue
         if _chosen(name, link["flags"], wanted):
-            found.append(Interface(index, name, tuple(sorted(by_index.get(index, ())))))
+            both = (tuple(sorted(there[index, is_global])) for is_global in (True, False))
+            found.append(Interface(index, name, *both))
     return tuple(sorted(found, key=lambda interface: interface.index))
 
 
-def _global_address(address: Any) -> str | None:
-    """Return the address of a netlink message when other machines can use it for good."""
-    if address["scope"] >= _SCOPE_LINK or address["flags"] & (_TENTATIVE | _DAD_FAILED):
-        return None
-    # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
-    text: str | None = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
-    if text is None or ipaddress.ip_address(text).is_link_local:
-        return None  # an administrator may give 169.254.x.y global scope
-    return text
+def _is_global(text: str, scope: int) -> bool:
+    # An administrator may give 169.254.x.y global scope.
+    return scope < _SCOPE_LINK and not ipaddress.ip_address(text).is_link_local

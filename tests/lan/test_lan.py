@@ -19,7 +19,7 @@ from tests.lan.cluster import (
     Cluster,
     on_lan,
 )
-from tests.lan.lan import Lan, missing
+from tests.lan.lan import Lan, missing, run
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -214,6 +214,19 @@ def test_a_node_with_no_interface_at_all_runs_and_answers_its_commands(bed: Bed)
     lan.lo("a", "up")
     cluster.eye.watch([a])
     cluster.eye.served_everywhere("a", "a")
+
+
+def test_a_link_local_address_to_listen_on_that_is_replaced_is_missed(bed: Bed) -> None:
+    lan = Lan(bed, "a")
+    eth0 = "dev eth0 scope link nodad".split()
+    run("ip", "-n", lan.netns("a"), "addr", "add", "fe80::1/64", *eth0)
+    a = on_lan(bed, lan, {"node": {"listen": "fe80::1%eth0"}}, labels="a")["a"]
+    a.start()
+    a.reaches("owner")
+    assert not a.log.find("no interface")
+    run("ip", "-n", lan.netns("a"), "addr", "add", "fe80::2/64", *eth0)
+    run("ip", "-n", lan.netns("a"), "addr", "del", "fe80::1/64", "dev", "eth0")
+    a.log.wait(r"no interface has \[node\] listen = fe80::1%eth0: no other node is linked")
 
 
 @pytest.mark.parametrize(
