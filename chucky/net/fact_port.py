@@ -42,6 +42,8 @@ _SETTLE_MS = 5
 _UNSETTLED = 512
 # How long to leave the queue alone when there is no descriptor or memory for another socket.
 _EXHAUSTED_MS = 100
+# Said at most so often: at the edge of them it comes and goes with each client.
+_TOLD_MS = 60_000
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # not compiled in; switched off by sysctl
@@ -106,7 +108,7 @@ class FactPort:
         self._on_clients = on_clients
         self._on_gone = on_gone
         self._listener: socket.socket | None = None
-        self._exhausted = False
+        self._told_ms = -_TOLD_MS
         self._epoll: select.epoll | None = None
         self._scratch = bytearray(_READ_BYTES)
         self._answered: list[socket.SocketType] = []  # at once, and not looked at since
@@ -218,7 +220,6 @@ class FactPort:
                     raise OSError(errno.EMFILE, "the other descriptors are for the links")
                 descriptor, _address = accept()
             except BlockingIOError:
-                self._exhausted = False
                 break
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -276,8 +277,8 @@ class FactPort:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(_EXHAUSTED_MS / 1000, self._resume, listener)
-        if not self._exhausted:
-            self._exhausted = True
+        if (now_ms := self._clock_ms()) >= self._told_ms + _TOLD_MS:
+            self._told_ms = now_ms
             _log.warning(
                 "TCP port %d: cannot accept with %d connections open: %s; raise LimitNOFILE= or"
                 " lower [facts] max_connections",

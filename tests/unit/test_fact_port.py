@@ -325,3 +325,20 @@ def test_out_of_descriptors_it_rests_says_so_once_and_goes_on(
         assert "Too many open files" in record.getMessage()
 
     run(check, owner())
+
+
+def test_at_the_edge_of_its_descriptors_it_says_so_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(node: Node) -> None:
+        for ahead_ms, said in (0, 1), (30_000, 1), (60_000, 2):
+            node.ahead_ms = ahead_ms
+            refused: list[int] = []
+            monkeypatch.setattr(fact_port, "_most_clients", lambda: refused.append(1) or 0)
+            reader, _ = await node.connect()
+            await node.until(lambda: bool(refused))
+            monkeypatch.setattr(fact_port, "_most_clients", lambda: 100)
+            assert (await reader.read()).startswith(b"fact")
+            assert len(caplog.records) == said
+
+    run(check, owner())
