@@ -5,6 +5,7 @@ only when all of them were kept.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chucky import cookie
+from chucky import cookie, files
 from chucky.daemon_alarm import clock_ms
 from chucky.demo_nodes import Node, Request, config, waited_ns
 from chucky.errors import ChuckyError
@@ -68,8 +69,16 @@ async def _until_a_signal() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             loop.add_signal_handler(number, stop, number)
-    with tempfile.TemporaryDirectory(prefix="chucky-demo-") as directory:
-        story = _Story(Path(directory))
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = tempfile.TemporaryDirectory(prefix="chucky-demo-")
+            story = _Story(Path(stack.enter_context(directory)))
+        except OSError as error:
+            files.raise_passing("the demo", error)
+            trouble = error.strerror or str(error)
+            raise ChuckyError(
+                f"no place for the demo's files: {trouble}; set TMPDIR to a folder with room"
+            ) from None
         try:
             async with asyncio.timeout(LIMIT_MS / 1000):
                 await story.tell()

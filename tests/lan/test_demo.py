@@ -210,6 +210,18 @@ def test_a_failover_at_another_time(start: Start, before: str, told: str) -> Non
     assert_broken(demo.outcome(), rf"b served 1,[\d]+ ms after the kill, too {told}")
 
 
+@pytest.mark.parametrize(
+    ("most_bytes", "told"),
+    [(0, "No usable temporary directory found in .*"), (99, "File too large")],
+)
+def test_a_place_for_its_files_that_will_not_do(start: Start, most_bytes: int, told: str) -> None:
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes}))"
+    outcome = start(f"import resource; {limit}").outcome()
+    assert outcome.code == 1 and not outcome.left
+    sentence = f"chucky: no place for the demo's files: {told}; set TMPDIR .*\n"
+    assert re.fullmatch(sentence, outcome.stderr), outcome
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_all_of_it(start: Start, number: signal.Signals) -> None:
     # A shell may have let the tests ignore it.
