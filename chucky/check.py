@@ -4,13 +4,13 @@ import configparser
 import os
 import pwd
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import tomli
 
 from chucky import config, cookie, facts, files
+from chucky.cli import complain
 from chucky.errors import ChuckyError, ConfigError
 from chucky.settings import Settings
 
@@ -28,8 +28,7 @@ def check(path: str, cookie_file: str = "", host: str = "") -> int:
         text = config.read(path)
         settings, warnings = config.parse(text, path)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"{path}: {problem}", file=sys.stderr)
+        complain(*(f"{path}: {problem}" for problem in error.problems))
         return error.exit_code
     for warning in (
         *warnings,
@@ -37,7 +36,7 @@ def check(path: str, cookie_file: str = "", host: str = "") -> int:
         *_elsewhere(settings, host),
         *_unloaded(path, settings, cookie_file),
     ):
-        print(f"{path}: warning: {warning}", file=sys.stderr)
+        complain(f"{path}: warning: {warning}")
     print(f"{path}: good")
     return 0
 

@@ -71,7 +71,7 @@ def _connect(options: argparse.Namespace) -> int:
     done = _ask(options, LONG_PATIENCE_S, node=options.target)
     print("true" if done["connected"] else "false")
     if not done["connected"]:
-        print(f"chucky: {done['sentence']}", file=sys.stderr)
+        complain(f"chucky: {done['sentence']}")
     return 0 if done["connected"] else 1
 
 
@@ -79,7 +79,7 @@ def _granted(options: argparse.Namespace, **more: str) -> int:
     """Ask for a change of who owns; say what came of it."""
     done = _ask(options, LONG_PATIENCE_S, **more)
     if not done["granted"]:
-        print(f"chucky: {done['sentence']}", file=sys.stderr)
+        complain(f"chucky: {done['sentence']}")
         return 1
     print(done["sentence"])
     return 0
@@ -206,10 +206,13 @@ def open_outputs() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _complain(sentence: str) -> None:
+def complain(*lines: str) -> None:
+    """Print lines on standard error; where its disk is full, the exit code says it as well."""
     try:
-        print(sentence, file=sys.stderr)
-    except OSError:  # its disk is full: the exit code says it as well
+        for line in lines:
+            print(line, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:
         _goes_nowhere(sys.stderr)
 
 
@@ -226,16 +229,18 @@ def run(program: str, command: Callable[[], int]) -> int:
         finally:
             sys.stdout.flush()  # here, and not at the exit, where Python would complain by itself
     except ChuckyError as error:
-        _complain(f"{program}: {error}")
+        complain(f"{program}: {error}")
         return error.exit_code
     except OSError as error:  # of the standard output: all else is a ChuckyError by now
         _goes_nowhere(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return 0  # whoever read our output has enough
-        _complain(f"{program}: standard output: {error.strerror}")
+        complain(f"{program}: standard output: {error.strerror}")
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        complain()  # argparse leaves what it could not say for the exit
 
 
 def main(arguments: list[str] | None = None) -> int:

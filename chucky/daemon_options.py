@@ -4,7 +4,7 @@ import argparse
 import socket
 from dataclasses import dataclass
 
-from chucky import __version__
+from chucky import __version__, cli
 from chucky.names import NodeName
 from chucky.settings import Settings
 
@@ -26,20 +26,27 @@ class Options:
 
 
 def parse_options(arguments: list[str] | None) -> Options:
-    """Return the options; --check and --version end here, with SystemExit."""
-    parser = _parser()
-    found = parser.parse_args(arguments)
-    if found.check:
-        from chucky import check, cli  # here, for what they cost
+    """Return the options; --check, --help and --version end here, with SystemExit."""
+    parser, to_run = _parser(), list[Options]()
 
-        def command() -> int:
+    def command() -> int:
+        found = parser.parse_args(arguments)
+        if found.check:
+            from chucky import check  # here, for what it costs
+
             return check.check(found.config, found.cookie_file, found.host)
+        if found.name is None:
+            parser.error("NAME is missing, as in: chuckyd a")
+        to_run.append(
+            Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)
+        )
+        return 0
 
-        cli.open_outputs()
-        raise SystemExit(cli.run("chuckyd", command))
-    if found.name is None:
-        parser.error("NAME is missing, as in: chuckyd a")
-    return Options(found.name, found.config, found.cookie_file, found.host, found.runtime_dir)
+    cli.open_outputs()
+    code = cli.run("chuckyd", command)
+    if not to_run:
+        raise SystemExit(code)
+    return to_run[0]
 
 
 def _parser() -> argparse.ArgumentParser:

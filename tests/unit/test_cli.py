@@ -318,10 +318,23 @@ def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == "chucky: standard output: No space left on device\n"
 
 
-def test_an_error_output_that_is_full_changes_no_exit_code(tmp_path: Path) -> None:
-    words = (*CHUCKY, "--runtime-dir", str(tmp_path), "status")
-    done = run("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *words)
-    assert (done.returncode, done.stdout) == (69, "")
+@pytest.mark.parametrize("full", ["2>/dev/full", "2>&-"])
+def test_an_error_output_that_is_full_or_closed_changes_no_exit_code(
+    full: str, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text('[distributed]\nnodes = ["a"]\n')  # with warnings: there is no cookie here
+    bad.write_text("[node]\nport = 0\n")
+    for code, told, *words in (
+        (69, "", *CHUCKY, "--runtime-dir", str(tmp_path), "status"),
+        (0, f"{good}: good\n", *CHUCKY, "check", str(good)),
+        (78, "", *CHUCKY, "check", str(bad)),
+        (78, "", *CHUCKYD, "--check", "--config", str(bad)),
+        (2, "", *CHUCKY, "nonsense"),
+        (2, "", *CHUCKYD),
+    ):
+        done = run("sh", "-c", f'exec "$@" {full}', "sh", *words)
+        assert (done.returncode, done.stdout) == (code, told), words
 
 
 @pytest.mark.parametrize(
@@ -361,8 +374,17 @@ def test_a_check_by_the_daemon_is_as_careful_with_what_it_prints(tmp_path: Path)
         assert "Traceback" not in done.stderr
 
 
-def test_help_for_an_output_that_is_full_is_one_line() -> None:
+@pytest.mark.parametrize(("program", "words"), [("chucky", CHUCKY), ("chuckyd", CHUCKYD)])
+def test_help_for_an_output_that_is_full_is_one_line(program: str, words: tuple[str, ...]) -> None:
     with open("/dev/full", "wb") as full:
-        done = run(*CHUCKY, "--help", stdout=full.fileno())
+        done = run(*words, "--help", stdout=full.fileno())
     assert done.returncode == 1
-    assert done.stderr == "chucky: standard output: No space left on device\n"
+    assert done.stderr == f"{program}: standard output: No space left on device\n"
+
+
+def test_help_for_a_reader_that_has_enough_starts_no_node() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(*CHUCKYD, "--help", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
