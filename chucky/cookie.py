@@ -70,8 +70,9 @@ def make(path: str) -> None:
         raise exists
     try:
         # A draft and a link to it: link() never overwrites, and whoever sees the file sees all of
-        # it, with its rights. mkstemp() creates with O_EXCL and 0600.
-        descriptor, draft = tempfile.mkstemp(prefix=".cookie-", dir=os.path.dirname(path) or ".")
+        # it, with its rights. mkstemp() creates with O_EXCL and 0600. What a process leaves that
+        # was killed, debian/postrm finds by its prefix.
+        descriptor, draft = tempfile.mkstemp(prefix=".cookie.", dir=os.path.dirname(path) or ".")
         try:
             with open(descriptor, "wb") as file:
                 file.write(secrets.token_hex(32).encode() + b"\n")

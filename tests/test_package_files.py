@@ -240,6 +240,22 @@ def test_no_step_of_the_package_fails_where_systemd_does_not_answer() -> None:
     assert len(lines) == 5 and all(line.endswith(" || true") for line in lines)
 
 
+def test_a_purge_takes_what_a_killed_cookie_command_left(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/chucky"
+    folder.mkdir(parents=True)
+    code = (
+        "import os, signal; from chucky import cookie;"
+        " os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        f" cookie.make({str(folder / 'cookie')!r})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=TOP, check=False).returncode < 0
+    assert list(folder.iterdir())
+    script = (TOP / "debian/postrm").read_text(encoding="utf-8")
+    script = re.sub("/(etc|run)/", rf"{tmp_path}/\1/", script)  # and no systemd runs there
+    subprocess.run(["sh", "-c", script, "postrm", "purge"], check=True)
+    assert not folder.exists()
+
+
 # -- autopkgtest
 
 
