@@ -112,6 +112,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # debian/bin/chuckyd blocks it
         self._node = Node(self._settings, self._name, self._incarnation, clock_ms())
         self._step(ev.PeersConfigured(self._peers()))
         self._notifier.ready()

@@ -3,11 +3,13 @@
 Needs no root. That no log holds an uncaught error is checked by the `bed` fixture for every test.
 """
 
+import os
 import re
 import resource
 import secrets
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -315,6 +317,49 @@ def test_a_stranger_cannot_put_itself_between_two_nodes(bed: Bed, dials: str, ot
     for daemon in (one, cluster[other]):
         assert not daemon.log.find("is down", cluster.eye.since_ms)
     assert cluster.eye.owners() == ["a"]
+
+
+# -- signals in the first moments
+
+
+EARLY = """
+import os, runpy, signal, sys
+
+class Early:
+    def find_spec(self, name, *_):
+        if name == "chucky.errors":
+            os.kill(os.getpid(), getattr(signal, sys.argv.pop(1)))
+
+sys.meta_path.insert(0, Early())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def signalled_early(number: str, program: str, *words: str) -> "subprocess.Popen[str]":
+    """Start what the package installs; the signal comes while its modules load."""
+    return subprocess.Popen(
+        [sys.executable, "-c", EARLY, program, number, *words], cwd=REPO / "debian/bin",
+        env=os.environ | {"PYTHONPATH": str(REPO)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("program", ["chucky", "chuckyd"])
+def test_an_interrupt_in_the_first_moments_is_an_end_without_words(program: str) -> None:
+    process = signalled_early("SIGINT", program)
+    assert process.communicate(timeout=60) == (None, "")
+    assert process.returncode == 130
+
+
+def test_a_reload_signal_in_the_first_moments_waits_for_the_node(bed: Bed) -> None:
+    daemon = alone(bed)
+    process = signalled_early("SIGHUP", "chuckyd", *daemon.command[3:])
+    bed.at_end(process.kill)
+    assert process.stderr is not None
+    assert any("reloaded the config" in line for line in process.stderr)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 # -- limits of the system
