@@ -35,6 +35,7 @@ class Contact:
     refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
     turn: int = 0
     given_up: int = 0  # dials, since it was last linked
+    incarnation: int = 0  # of its last beacon
 
     @property
     def unproven(self) -> bool:

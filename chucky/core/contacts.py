@@ -42,12 +42,16 @@ class Contacts:
         self._changed = True  # since `deadline` was last reckoned, which is a look at all of them
         self._due_ms: int | None = None
 
-    def hint(self, name: NodeName, address: Address, listed: bool, now_ms: int) -> None:
+    def hint(
+        self, name: NodeName, incarnation: int, address: Address, listed: bool, now_ms: int
+    ) -> None:
         """A beacon says that this node is there; dial it now unless that was done just now."""
         contact = self._named.get(name)
         if contact is None:
             self._make_room(listed)
             contact = self._named[name] = Contact(name, listed, now_ms, next_ms=now_ms)
+        if incarnation > contact.incarnation:  # a former start was refused, or there was none
+            contact.incarnation, contact.backoff_ms = incarnation, 0
         contact.seen_ms = now_ms
         known = address in contact.addresses
         contact.learn(address)

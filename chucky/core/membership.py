@@ -79,7 +79,8 @@ class Membership:
             self._answer(source, now_ms)
         if self.lacks(beacon):
             at = Address(source.host, beacon.port)
-            self.contacts.hint(beacon.name, at, self.listed(beacon.name), now_ms)
+            listed = self.listed(beacon.name)
+            self.contacts.hint(beacon.name, beacon.incarnation, at, listed, now_ms)
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon is another node's, and asks or is of one that is not linked."""

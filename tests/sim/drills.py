@@ -219,7 +219,8 @@ class Drills:
         stopping = any(h.node is not None and h.view().phase == "stopping" for h in self.nodes)
         if len(self.serving) > 1 and self._hear_each_other(self.serving):
             self._must(liveness.l5_one_owner([h.name for h in self.serving], None))
-        if len(ran) == 1 and still == ran and not stopping:
+        votes = all(map(self._votes, self.listed))
+        if len(ran) == 1 and still == ran and votes and not stopping:
             self._must(liveness.l5_one_owner([h.name for h in self.serving], ran[0].name))
 
     def _somebody_serves(self) -> None:

@@ -39,7 +39,7 @@ def wait_ms(known: Contacts, now_ms: int) -> int:
 def test_beacons_cost_few_contacts_and_few_dials() -> None:
     known = contacts()
     for number in range(10_000):
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, 0)
     assert len(known.names()) == MAX_UNPROVEN
     assert len(list(known.due(set(), 0))) == MAX_UNPROVEN_DIALS
     assert list(known.due(set(), 0)) == []
@@ -51,7 +51,7 @@ def test_beacons_of_one_name_cost_few_addresses_and_never_the_best() -> None:
     known = contacts()
     known.told(A, AT, True, 0)
     for number in range(100):
-        known.hint(A, at(number + 7), True, 0)
+        known.hint(A, 1, at(number + 7), True, 0)
     assert len(known.addresses(A)) == MAX_ADDRESSES and known.addresses(A)[0] == AT
 
 
@@ -60,23 +60,23 @@ def test_a_node_that_told_many_addresses_and_moved_is_dialled_where_its_beacons_
     for number in range(MAX_ADDRESSES):
         known.told(A, at(number), True, 0)
     for number in (100, 101):  # it moves twice
-        known.hint(A, at(number), True, 0)
+        known.hint(A, 1, at(number), True, 0)
         assert known.addresses(A) == (AT, *map(at, range(2, MAX_ADDRESSES)), at(number))
 
 
 def test_beacons_cannot_speed_up_the_dials_of_one_name() -> None:
     known = contacts()
-    known.hint(A, AT, True, 0)
+    known.hint(A, 1, AT, True, 0)
     ((link, _),) = known.due(set(), 0)
     known.ended(link, Ended.UNREACHED, 5)
-    known.hint(A, at(9), True, 6)
+    known.hint(A, 1, at(9), True, 6)
     assert list(known.due(set(), REDIAL_MS * 8 // 10 - 1)) == []
 
 
 def test_strangers_do_not_hold_up_members_or_configured_addresses() -> None:
     known = contacts()
     for number in range(MAX_UNPROVEN):
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, 0)
     assert len(list(known.due(set(), 0))) == MAX_UNPROVEN_DIALS
     known.told(A, AT, True, 0)
     known.configure((at(900),), 0)
@@ -88,13 +88,13 @@ def test_configured_addresses_do_not_hold_up_a_node_that_calls() -> None:
     known = contacts()
     known.configure(tuple(at(n) for n in range(2 * MAX_UNPROVEN_DIALS)), 0)
     assert len(list(known.due(set(), 0))) == 2 * MAX_UNPROVEN_DIALS  # all powered off
-    known.hint(A, AT, True, 1)
+    known.hint(A, 1, AT, True, 1)
     assert [address for _, address in known.due(set(), 1)] == [AT]
 
 
 def test_silent_strangers_are_forgotten_and_listed_members_never() -> None:
     known = contacts()
-    known.hint(A, AT, True, 0)
+    known.hint(A, 1, AT, True, 0)
     known.told(B, at(2), True, 0)
     known.told(name("z"), at(3), False, 0)
     assert known.forget_strangers(set(), UNPROVEN_MS - 1) == []
@@ -242,7 +242,7 @@ def test_a_stranger_that_claims_a_name_does_not_slow_the_dials_of_its_node() -> 
     # It sends beacons with a's name and refuses the cookie; a itself is cut off for a while.
     known, now_ms, dialled = contacts(), 0, 0
     known.told(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     while now_ms < 20_000:
         ((link, address),) = known.due(set(), now_ms)
         dialled += address == AT
@@ -274,8 +274,8 @@ def test_who_backs_off_does_so_however_slow_it_is(listed: bool, why: Ended) -> N
             del ends[link]
             known.ended(link, why, now_ms)
         if now_ms % 1000 == 0:
-            known.hint(A, AT, listed, now_ms)
-            known.hint(A, at(7), listed, now_ms)
+            known.hint(A, 1, AT, listed, now_ms)
+            known.hint(A, 1, at(7), listed, now_ms)
         assert not known.give_up(set(), now_ms)
         for link, _ in known.due(set(), now_ms):
             ends[link] = now_ms + LEASH_MS + 20
@@ -287,7 +287,7 @@ def test_who_backs_off_does_so_however_slow_it_is(listed: bool, why: Ended) -> N
 def test_a_stranger_that_claims_a_name_and_refuses_late_does_not_slow_its_node_s_dials() -> None:
     known, dialled, ends = contacts(), 0, {}
     known.told(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     for now_ms in range(0, 20_000, 10):
         for link in [link for link, at_ms in ends.items() if at_ms <= now_ms]:
             del ends[link]
@@ -316,18 +316,18 @@ def dialled_within(known: Contacts, wanted: Address, limit_ms: int, now_ms: int 
 
 def test_a_stranger_that_claims_a_name_and_says_nothing_does_not_hold_its_node_up() -> None:
     known = contacts()
-    known.hint(A, at(7), True, 0)  # the stranger was first
+    known.hint(A, 1, at(7), True, 0)  # the stranger was first
     assert dialled_within(known, at(7), 0) == 0
-    known.hint(A, AT, True, 1)
+    known.hint(A, 1, AT, True, 1)
     for port in range(100):  # it claims that a is at each of its ports
-        known.hint(A, Address(at(7).host, port), True, 1)
+        known.hint(A, 1, Address(at(7).host, port), True, 1)
     assert dialled_within(known, AT, LEASH_MS, 1) <= LEASH_MS
 
 
 def test_a_stranger_that_says_nothing_gives_the_best_address_back_soon() -> None:
     known = contacts()
     known.told(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     ((link, _),) = known.due(set(), 0)
     known.ended(link, Ended.UNREACHED, 1)  # cut off at this moment
     assert dialled_within(known, AT, 500, 1) <= REDIAL_MS * 12 // 10 + LEASH_MS
@@ -336,18 +336,18 @@ def test_a_stranger_that_says_nothing_gives_the_best_address_back_soon() -> None
 def test_strangers_that_say_nothing_do_not_hold_up_a_node_that_is_new() -> None:
     known, now_ms = contacts(), 0
     for number in range(MAX_UNPROVEN):
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, now_ms)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, now_ms)
     assert len(known.due(set(), now_ms)) == MAX_UNPROVEN_DIALS
-    known.hint(A, AT, True, 1)
+    known.hint(A, 1, AT, True, 1)
     assert dialled_within(known, AT, LEASH_MS, 1) <= LEASH_MS
 
 
 def test_a_dial_that_new_hints_crowd_out_does_not_make_the_caller_spin() -> None:
     known = contacts()
-    known.hint(A, AT, True, 0)
+    known.hint(A, 1, AT, True, 0)
     ((link, _),) = known.due(set(), 0)
     for number in range(MAX_UNPROVEN_DIALS):  # after a sleep
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, 5000)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, 5000)
     assert known.give_up(set(), 5000) == [link]
     assert len(known.due(set(), 5000)) == MAX_UNPROVEN_DIALS
     assert known.deadline(set()) == 5000 + LEASH_MS
@@ -357,7 +357,7 @@ def test_in_a_crowd_who_needs_longer_for_a_handshake_gets_it() -> None:
     known, now_ms, began_ms = contacts(), 0, {}
     longest_ms = 0
     for number in range(MAX_UNPROVEN_DIALS + 4):
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, 0)
     while now_ms < 10_000:
         for link in known.give_up(set(), now_ms):
             longest_ms = max(longest_ms, now_ms - began_ms.pop(link))
@@ -373,24 +373,24 @@ def test_each_listed_node_has_a_place_however_many_there_are() -> None:
     listed = 3 * MAX_UNPROVEN_DIALS
     known, now_ms, ended = Contacts(ME, 1, listed), 0, []
     for number in range(listed):
-        known.hint(NodeName(f"n{number}", "h"), at(number), True, 0)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number), True, 0)
     assert len(known.due(set(), 0)) == listed
     for now_ms in range(0, 5000, LEASH_MS):  # they all take long
         ended += known.give_up(set(), now_ms)
     assert not ended
-    known.hint(NodeName("another", "h"), at(listed), True, 5000)
+    known.hint(NodeName("another", "h"), 1, at(listed), True, 5000)
     assert len(known.due(set(), 5000)) == 0  # a crowd now
 
 
 def invents_names(known: Contacts, now_ms: int) -> None:
     """A stranger calls under names that are in no list, and lets whoever dials them in."""
     for number in range(2 * MAX_UNPROVEN):
-        known.hint(NodeName(f"z{number}", "x"), at(number), False, now_ms)
+        known.hint(NodeName(f"z{number}", "x"), 1, at(number), False, now_ms)
 
 
 def test_names_that_are_in_no_list_end_no_dial_of_one_that_is() -> None:
     known, dials = contacts(), []
-    known.hint(A, AT, True, 0)
+    known.hint(A, 1, AT, True, 0)
     ((link, _),) = known.due(set(), 0)
     for now_ms in range(0, 2000, 10):
         invents_names(known, now_ms)
@@ -404,8 +404,8 @@ def test_names_that_are_in_no_list_take_no_turn_from_one_that_is() -> None:
     invents_names(known, 0)
     assert len(known.due(set(), 0)) == MAX_UNPROVEN_DIALS
     for number in range(1, MAX_ADDRESSES):
-        known.hint(A, at(number), True, 1)
-    known.hint(A, AT, True, 1)
+        known.hint(A, 1, at(number), True, 1)
+    known.hint(A, 1, AT, True, 1)
     assert len(known.due(set(), 1)) == 1
     assert dialled_within(known, AT, 1000, 1) <= 1 + MAX_ASIDE * LEASH_MS
 
@@ -416,7 +416,7 @@ def test_whom_a_member_told_gets_its_time_at_each_of_its_addresses() -> None:
     known.told(A, at(7), True, 0)
     for now_ms in range(0, 5000, 10):
         if now_ms % REDIAL_MS == 0:  # a stranger claims that it is elsewhere, always elsewhere
-            known.hint(A, at(8 + now_ms), True, now_ms)
+            known.hint(A, 1, at(8 + now_ms), True, now_ms)
         ended += known.give_up(set(), now_ms)
         for link, address in known.due(set(), now_ms):
             if address == AT:
@@ -451,7 +451,7 @@ def test_strangers_hardly_delay_a_node_at_its_second_address(
     for address in (AT, at(7)):
         known.told(A, address, True, 0)
     for number in range(MAX_ADDRESSES):  # strangers claim that it is elsewhere
-        known.hint(A, at(number + 8), True, 0)
+        known.hint(A, 1, at(number + 8), True, 0)
     while True:
         known.give_up(set(), now_ms)
         for link, address in known.due(set(), now_ms):
@@ -472,8 +472,8 @@ def test_who_says_nothing_at_three_addresses_does_not_hold_up_the_fourth(lost_ms
     """Hints alone say where it is; frames pass to it from lost_ms on."""
     known, now_ms, dials = contacts(), 0, {}
     for number in range(MAX_ADDRESSES - 1):
-        known.hint(A, at(number + 7), True, 0)
-    known.hint(A, AT, True, 0)
+        known.hint(A, 1, at(number + 7), True, 0)
+    known.hint(A, 1, AT, True, 0)
     while True:
         for link in known.give_up(set(), now_ms):
             del dials[link]
@@ -491,8 +491,8 @@ def test_who_says_nothing_at_three_addresses_does_not_hold_up_the_fourth(lost_ms
 @pytest.mark.parametrize("why", [Ended.COOKIE, Ended.PROTOCOL, Ended.REFUSED])
 def test_a_hint_that_refuses_takes_no_turn_from_the_others(why: Ended) -> None:
     known = contacts()
-    known.hint(A, at(7), True, 0)  # the stranger was first
-    known.hint(A, AT, True, 0)
+    known.hint(A, 1, at(7), True, 0)  # the stranger was first
+    known.hint(A, 1, AT, True, 0)
     ((link, address),) = known.due(set(), 0)
     assert address == at(7)
     known.ended(link, why, 5)
@@ -502,7 +502,7 @@ def test_a_hint_that_refuses_takes_no_turn_from_the_others(why: Ended) -> None:
 def test_a_stranger_that_refuses_at_the_best_address_makes_few_dials() -> None:
     known, now_ms, dials = contacts(), 0, 0
     for address in (at(7), AT, at(8)):
-        known.hint(A, address, True, 0)
+        known.hint(A, 1, address, True, 0)
     while now_ms < 10_000:
         for link, address in known.due(set(), now_ms):
             dials += 1
@@ -516,7 +516,7 @@ def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: Ended | 
     """Where nobody lives at the best address, or somebody who lets it in and says nothing."""
     known, now_ms, dials, silent = contacts(), 0, 0, {}
     for address in (AT, at(7), at(8)):
-        known.hint(A, address, True, 0)
+        known.hint(A, 1, address, True, 0)
     while now_ms < 10_000:
         known.give_up(set(), now_ms)
         for link in [x for x, until_ms in silent.items() if until_ms <= now_ms]:
@@ -527,7 +527,7 @@ def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: Ended | 
                 silent[link] = now_ms + 1000
             else:
                 known.ended(link, Ended.REFUSED if address == AT else Ended.PROTOCOL, now_ms)
-        known.hint(A, at(7), True, now_ms)
+        known.hint(A, 1, at(7), True, now_ms)
         due_ms = known.deadline(set())
         now_ms = max(min([t for t in (due_ms, *silent.values()) if t is not None]), now_ms + 1)
     assert dials <= 3 * 10_000 // (REDIAL_MS * 8 // 10)
@@ -535,7 +535,7 @@ def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: Ended | 
 
 def test_a_dial_that_a_hint_led_to_holds_nobody_up_when_its_node_is_linked() -> None:
     known = contacts()
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     ((link, _),) = known.due(set(), 0)
     known.came_up(-1, A, True, AT)
     assert known.deadline({A}) == LEASH_MS
@@ -566,8 +566,8 @@ def ask_for(known: Contacts, until_ms: int) -> tuple[dict[int, Address], list[in
 def test_a_hinted_dial_of_a_known_node_goes_on_beside_the_others() -> None:
     known = contacts()
     known.told(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
-    known.hint(A, at(8), True, 0)
+    known.hint(A, 1, at(7), True, 0)
+    known.hint(A, 1, at(8), True, 0)
     dials, ended = ask_for(known, 5000)
     addresses = list(dials.values())
     assert not ended and addresses.count(at(7)) == addresses.count(at(8)) == 1
@@ -582,7 +582,7 @@ def test_a_hinted_dial_of_a_known_node_goes_on_beside_the_others() -> None:
 def test_a_dial_aside_that_reached_this_very_node_is_not_made_again() -> None:
     known = contacts()
     known.told(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     dials, _ = ask_for(known, 1000)
     (link,) = (x for x, address in dials.items() if address == at(7))
     known.itself(link, 1000)
@@ -593,7 +593,7 @@ def test_hints_without_end_make_few_dials_go_on_at_a_time() -> None:
     known, now_ms, open_now = contacts(), 0, set()
     known.told(A, AT, True, 0)
     for number in range(100):
-        known.hint(A, at(number + 7), True, now_ms)
+        known.hint(A, 1, at(number + 7), True, now_ms)
         open_now.difference_update(known.give_up(set(), now_ms))
         for link, address in known.due(set(), now_ms):
             if address == AT:
@@ -607,19 +607,19 @@ def test_hints_without_end_make_few_dials_go_on_at_a_time() -> None:
 
 def test_a_place_at_the_table_that_is_lost_ends_the_dials() -> None:
     known = contacts()
-    known.hint(A, AT, True, 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, AT, True, 0)
+    known.hint(A, 1, at(7), True, 0)
     ((one, _),) = known.due(set(), 0)
     assert known.give_up(set(), LEASH_MS) == []  # it goes on beside the other
     ((other, _),) = known.due(set(), LEASH_MS)
     for number in range(MAX_UNPROVEN):
-        known.hint(NodeName(f"n{number}", "h"), at(number + 8), True, LEASH_MS)
+        known.hint(NodeName(f"n{number}", "h"), 1, at(number + 8), True, LEASH_MS)
     assert A not in known.names() and known.give_up(set(), LEASH_MS) == [one, other]
 
 
 def test_what_a_member_tells_is_better_than_a_hint() -> None:
     known = contacts()
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     known.told(A, AT, True, 0)
     assert known.addresses(A) == (AT, at(7))
 
@@ -634,7 +634,7 @@ def test_members_cannot_tell_of_nodes_without_end() -> None:
 def test_only_where_an_administrator_sent_it_a_dial_takes_whom_it_finds() -> None:
     known = contacts()
     known.configure((AT,), 0)
-    known.hint(A, at(7), True, 0)
+    known.hint(A, 1, at(7), True, 0)
     expected = {address: known.expected(link) for link, address in known.due(set(), 0)}
     assert expected == {AT: None, at(7): A}
 
@@ -644,7 +644,7 @@ def test_a_node_that_left_is_dialled_when_its_beacon_says_that_it_is_back() -> N
     known.came_up(-1, A, True, AT)
     known.lost(A, at_once=False, now_ms=1000)  # it said goodbye
     assert wait_ms(known, 1000) == NOBODY_THERE_MS
-    known.hint(A, AT, True, 1100)
+    known.hint(A, 1, AT, True, 1100)
     assert wait_ms(known, 1100) == 0
 
 
@@ -657,7 +657,7 @@ def test_an_address_that_had_to_go_is_learned_anew_when_it_is_told_anew() -> Non
     known.told(A, AT, True, 2)
     assert known.addresses(A) == (AT,)
     known.told(A, at(9), True, 3)
-    known.hint(A, Address(at(9).host, 9), True, 4)
+    known.hint(A, 1, Address(at(9).host, 9), True, 4)
     known.told(A, at(9), True, 5)
     assert known.addresses(A) == (AT, at(9))
 
@@ -665,7 +665,7 @@ def test_an_address_that_had_to_go_is_learned_anew_when_it_is_told_anew() -> Non
 def test_hints_take_no_turn_from_the_best_address_of_who_backs_off() -> None:
     known, now_ms, dials, dialled = contacts(), 0, 0, [0]
     known.told(A, AT, False, 0)
-    known.hint(A, at(7), False, 0)  # a stranger that refuses
+    known.hint(A, 1, at(7), False, 0)  # a stranger that refuses
     while now_ms < 20 * BACKOFF_LIMIT_MS:
         ((link, address),) = known.due(set(), now_ms)
         known.ended(link, Ended.UNREACHED if address == AT else Ended.PROTOCOL, now_ms)
@@ -675,6 +675,25 @@ def test_hints_take_no_turn_from_the_best_address_of_who_backs_off() -> None:
     gaps = [b - a for a, b in zip(dialled, dialled[1:], strict=False)]
     assert max(gaps) <= BACKOFF_LIMIT_MS * 12 // 10
     assert dials <= 2 * 20 * 10 // 8
+
+
+@pytest.mark.parametrize(("listed", "why"), [(False, Ended.REFUSED), (True, Ended.COOKIE)])
+def test_a_beacon_of_another_start_ends_the_back_off(listed: bool, why: Ended) -> None:
+    known, now_ms = contacts(), 0
+    known.told(A, AT, listed, 0)
+    known.hint(A, 7, AT, listed, 0)
+    while now_ms < 10 * BACKOFF_LIMIT_MS:
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, why, now_ms)
+        now_ms += wait_ms(known, now_ms)
+    ((link, _),) = known.due(set(), now_ms)
+    known.ended(link, why, now_ms)
+    waits_ms = wait_ms(known, now_ms)
+    for former in (7, 6):
+        known.hint(A, former, AT, listed, now_ms)
+        assert wait_ms(known, now_ms) == waits_ms > REDIAL_MS
+    known.hint(A, 8, AT, listed, now_ms)
+    assert wait_ms(known, now_ms) == REDIAL_MS
 
 
 @pytest.mark.parametrize(("listed", "why"), [(False, Ended.UNREACHED), (True, Ended.COOKIE)])

@@ -443,7 +443,7 @@ def test_an_address_that_a_beacon_told_first_is_no_hint_once_its_node_says_it() 
     a.members.link_up(Link(1, B, 10, other, 1, 1, TICK_TIME_MS), 1)  # that is the best from now on
     for number in range(3):
         source = Address(f"10.66.0.{number}", 4041)
-        a.members.contacts.hint(B, source, True, 2)
+        a.members.contacts.hint(B, 1, source, True, 2)
     assert a.members.contacts.addresses(B)[:2] == (other, known)
 
 
