@@ -110,7 +110,7 @@ def _watch(options: argparse.Namespace) -> int:
     while True:
         try:
             text = report.status_text(_ask(options, command="status"))
-        except Unavailable as error:  # the node may be starting anew
+        except ChuckyError as error:  # the node may be starting anew
             if not last:
                 raise
             text = str(error)

@@ -22,7 +22,7 @@ class Move(NamedTuple):
     epoch: Epoch | None  # None: nobody owned
     began: float
     lines: tuple[tuple[float, str], ...] = ()  # what was said since the move before, and when
-    lack: str = "nobody owns it"
+    lack: str = "no owner is heard of here"
 
 
 class History:
@@ -47,7 +47,12 @@ class History:
 
     def owned(self, epoch: Epoch | None) -> None:
         """This is the ownership that the node knows of now."""
-        if epoch != self._moves[-1].epoch:
+        if epoch == self._moves[-1].epoch:
+            return
+        if epoch is not None and len(self._moves) > 1 and epoch == self._moves[-2].epoch:
+            self._moves.pop()  # it ran on, and was not heard of here for a while
+            self._lines.clear()
+        else:
             self._moves.append(Move(epoch, self._clock(), tuple(self._lines)))
             self._lines.clear()
 
@@ -62,7 +67,7 @@ class History:
             if move.epoch is None and end is not None:
                 before.append((move.began, move.lack))
                 continue
-            if number in ("", str(move.epoch and move.epoch.number)):
+            if number in ("", str(move.epoch.number if move.epoch else "")):
                 found.append(_told(move, end, before))
             before = []
         if not found:

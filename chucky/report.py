@@ -76,7 +76,7 @@ def why_text(found: dict[str, Any]) -> str:
         since, until = _local(move["since"]), move["until"] and _local(move["until"])
         span = f"from {since} to {until}" if until else f"since {since}"
         if move["owner"] is None:
-            lines.append(f"nobody owns {found['application']}, {span}")
+            lines.append(f"no owner of {found['application']} is heard of here, {span}")
         else:
             verb = "owned" if until else "owns"
             what = f"{verb} {found['application']}, epoch {move['epoch']}"

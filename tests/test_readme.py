@@ -142,7 +142,7 @@ def test_status_is_printed_as_shown() -> None:
 def test_why_is_printed_as_shown() -> None:
     said = [
         ("03:10:55.896", "a@alpha is silent: it is down"),
-        ("03:10:55.896", "nobody owns it"),
+        ("03:10:55.896", "no owner is heard of here"),
         ("03:10:59.904", "a@alpha is failing over to b@beta"),
         ("03:10:59.905", "Application is started on b@beta"),
     ]

@@ -153,7 +153,7 @@ def test_why_tells_what_moved_it_and_what_was_known_when(bed: Bed) -> None:
     until(lambda: told(b)[0] == "b@manticore owns chucky, epoch 2", "b owns it")
     assert told(b)[1:] == [
         "a@manticore ended its link: it is down",
-        "nobody owns it",
+        "no owner is heard of here",
         "a@manticore is failing over to b@manticore",
         "Application is started on b@manticore",
     ]

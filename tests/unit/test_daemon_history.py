@@ -52,7 +52,7 @@ def test_a_move_is_told_with_what_was_known_before_it() -> None:
     last = f"""\
 {name("b")} owns chucky, epoch 2, since 1970-01-01 00:00:06.000
   1970-01-01 00:00:03.000  a@h is silent: it is down
-  1970-01-01 00:00:04.000  nobody owns it
+  1970-01-01 00:00:04.000  no owner is heard of here
   1970-01-01 00:00:05.000  a@h is failing over to b@h"""
     first = f"""\
 {name("a")} owned chucky, epoch 1, from 1970-01-01 00:00:02.000 to 1970-01-01 00:00:04.000
@@ -62,9 +62,23 @@ def test_a_move_is_told_with_what_was_known_before_it() -> None:
     assert why_text(kept.why("1", "chucky")) == first
     kept.owned(None)
     nobody = """\
-nobody owns chucky, since 1970-01-01 00:00:08.000
+no owner of chucky is heard of here, since 1970-01-01 00:00:08.000
   1970-01-01 00:00:07.000  c@h is up"""
     assert why_text(kept.why("", "chucky")) == nobody
+
+
+def test_an_owner_that_was_not_heard_of_for_a_while_is_the_same() -> None:
+    kept = history()
+    kept.owned(owned(1))
+    story = kept.why("", "chucky")
+    for _ in range(2 * MOVES):
+        kept.said(said("a@h ended its link: it is down"))
+        kept.owned(None)
+        kept.said(said("a@h at 10.0.0.1:4041 is up"))
+        kept.owned(owned(1))
+    assert kept.why("", "chucky") == story
+    kept.owned(owned(2))
+    assert kept.why("", "chucky")["moves"][0]["lines"] == []
 
 
 def test_two_of_one_number_are_both_told() -> None:
