@@ -50,7 +50,8 @@ class Link:
         if not 0 < self.asked_tick <= echo:
             return False
         was_slow, was_late = self.slow, self.late
-        self.late = now_ms - self.asked_ms >= limit_ms
+        # Back in time is who is so by far: on the edge each echo would say another thing.
+        self.late = now_ms - self.asked_ms >= (limit_ms * 2 // 3 if self.slow else limit_ms)
         self.slow = self.late and was_late
         self.asked_tick = 0
         return self.slow != was_slow

@@ -352,14 +352,17 @@ class Node:
 
     def _view(self, now_ms: int) -> View:
         d, own = self._settings.distributed, self._own
-        able = own.able and not snapshots.lacks_majority(self._settings, self._members)
+        peers, down = self._members.views(now_ms)
+        # Where all answer too late, who says so may still be in time.
+        others = any([peer.able for peer in peers])
+        able = own.able and not snapshots.lacks_majority(self._settings, self._members, others)
         # In the order of its fields: by name they would take three times as long.
         return View(
             self._me, self._incarnation, d.nodes, self._settings.digest, d.timeout_ms,
             self._settings.tick_time_ms, d.takeover, d.takeover_delay_ms, now_ms,
             self._placements.free_ms, self._look.goes_on, self._sync.synced, able,
             own.stop_by_ms, own.highest, own.running, own.starting, own.naming, own.naming_tick,
-            self._speech.ready_sent_ms, tuple(own.records), *self._members.views(now_ms),
+            self._speech.ready_sent_ms, tuple(own.records), peers, down,
             own.asked_tick, own.asked_by_ms, own.wants, own.on_standby, own.placed_tick,
             self._placements.binding, own.lapsed, own.aside_ms, own.declined,
             self._speech.alone,

@@ -138,13 +138,14 @@ def _placed(members: Membership, own: Ownership, owner: NodeName | None) -> bool
     return link is not None and link.status is not None and link.status.placed is not None
 
 
-def lacks_majority(settings: Settings, members: Membership) -> str:
-    """Return what a majority of the listed nodes lacks here, or "" (rule 7)."""
+def lacks_majority(settings: Settings, members: Membership, in_time: bool = True) -> str:
+    """Return what a majority of the listed nodes lacks here, or "" (rule 7); with `in_time` those
+    that are slow count as missing."""
     if settings.distributed.quorum != "majority":
         return ""
     nodes = settings.distributed.nodes
     links = [link for name, link in members.links.items() if nodes.tier(name) is not None]
-    slow = sum(link.slow for link in links)
+    slow = sum(link.slow for link in links) if in_time else 0
     here = len(links) - slow + (nodes.tier(members.me) is not None)
     if here >= majority(nodes.size):
         return ""

@@ -69,6 +69,7 @@ def test_that_votes_come_too_late_and_do_no_more_is_news(monkeypatch: pytest.Mon
     slow_down(cluster, "b", 1400)
     assert not cluster.snapshot("b").quorate
     slow_down(cluster, "b", 100)
+    cluster.run(3000)
     assert cluster.snapshot("b").quorate
 
 
