@@ -50,7 +50,7 @@ def parse_options(arguments: list[str] | None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("chuckyd", description="Run one node, in the foreground.")
+    parser = cli.Parser("chuckyd", description="Run one node, in the foreground.")
     parser.add_argument("name", metavar="NAME", nargs="?", help="a, or a full one@192.168.0.100")
     config = "/etc/chucky/node.toml"
     parser.add_argument("--config", metavar="F", default=config, help=f"instead of {config}")
