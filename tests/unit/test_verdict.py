@@ -828,6 +828,17 @@ def test_a_claimant_withdraws_for_a_better_one_that_it_backs_itself() -> None:
         assert found == verdict or isinstance(found, Claim) and verdict is Claim
 
 
+@pytest.mark.parametrize(("holder", "incarnation", "first"), [(A, 30, True), (D, 10, False)])
+def test_of_two_claimants_of_one_list_its_order_tells_which_goes_first(
+    holder: NodeName, incarnation: int, first: bool
+) -> None:
+    """Whoever hears a node of another list: the other claimant, which is not heard, may not."""
+    vote = Backing(holder, incarnation, 1, 9, MINE)
+    lease = LeaseView(None, 1, 2)
+    seen = view(lease=lease, lapsed=E3, peers=(peer(C, digest=OTHER, backing=vote),))
+    assert seen.mixed and isinstance(decide(seen), Hold if first else Claim)
+
+
 @pytest.mark.parametrize(("holder", "digest", "first"), [(A, OTHER, False), (D, b"least", True)])
 def test_of_two_claimants_of_two_lists_the_digest_tells_which_goes_first(
     holder: NodeName, digest: bytes, first: bool
