@@ -677,17 +677,25 @@ def test_hints_take_no_turn_from_the_best_address_of_who_backs_off() -> None:
     assert dials <= 2 * 20 * 10 // 8
 
 
-@pytest.mark.parametrize(("listed", "why"), [(False, Ended.REFUSED), (True, Ended.COOKIE)])
-def test_a_beacon_of_another_start_ends_the_back_off(listed: bool, why: Ended) -> None:
-    known, now_ms = contacts(), 0
-    known.told(A, AT, listed, 0)
-    known.hint(A, 7, AT, listed, 0)
+def backed_off(known: Contacts, why: Ended) -> int:
+    """Let each dial of its one contact end so, until it backs off for as long as it may; return
+    when the last one ended."""
+    now_ms = 0
     while now_ms < 10 * BACKOFF_LIMIT_MS:
         ((link, _),) = known.due(set(), now_ms)
         known.ended(link, why, now_ms)
         now_ms += wait_ms(known, now_ms)
     ((link, _),) = known.due(set(), now_ms)
     known.ended(link, why, now_ms)
+    return now_ms
+
+
+@pytest.mark.parametrize(("listed", "why"), [(False, Ended.REFUSED), (True, Ended.COOKIE)])
+def test_a_beacon_of_another_start_ends_the_back_off(listed: bool, why: Ended) -> None:
+    known = contacts()
+    known.told(A, AT, listed, 0)
+    known.hint(A, 7, AT, listed, 0)
+    now_ms = backed_off(known, why)
     waits_ms = wait_ms(known, now_ms)
     for former in (7, 6):
         known.hint(A, former, AT, listed, now_ms)
@@ -698,14 +706,9 @@ def test_a_beacon_of_another_start_ends_the_back_off(listed: bool, why: Ended) -
 
 @pytest.mark.parametrize(("listed", "why"), [(False, Ended.UNREACHED), (True, Ended.COOKIE)])
 def test_a_member_s_word_that_a_node_is_there_ends_its_back_off(listed: bool, why: Ended) -> None:
-    known, now_ms = contacts(), 0
+    known = contacts()
     known.told(A, AT, listed, 0)
-    while now_ms < 10 * BACKOFF_LIMIT_MS:
-        ((link, _),) = known.due(set(), now_ms)
-        known.ended(link, why, now_ms)
-        now_ms += wait_ms(known, now_ms)
-    ((link, _),) = known.due(set(), now_ms)
-    known.ended(link, why, now_ms)
+    now_ms = backed_off(known, why)
     known.told(A, AT, listed, now_ms + 5)
     assert wait_ms(known, now_ms) == REDIAL_MS
     ((link, address),) = known.due(set(), now_ms + REDIAL_MS)

@@ -455,13 +455,17 @@ def test_standby_names_who_declines_again_after_a_while_only() -> None:
     assert 8 <= sum("hands over" in said for said in cluster.log("a")) <= 16
 
 
-def slow_down(cluster: Cluster, key: str, to_ms: int, step_ms: int = 100) -> None:
-    """Let its paths become slow little by little, so that no link ends."""
-    others = [other for other in cluster.hosts if other != key]
+def slow(cluster: Cluster, keys: str, by_ms: int) -> None:
+    """Let all paths to and from these be so much slower than they were at first."""
+    for one, other in itertools.permutations(cluster.hosts.values(), 2):
+        if one.key in keys or other.key in keys:
+            cluster.lan.set_slow(one, other, by_ms * MS)
+
+
+def slow_down(cluster: Cluster, keys: str, to_ms: int, step_ms: int = 100) -> None:
+    """Let their paths become slow little by little, so that no link ends."""
     for ms in range(step_ms, to_ms + 1, step_ms):
-        for other in others:
-            for pair in ((key, other), (other, key)):
-                cluster.lan.set_slow(*(cluster.hosts[one] for one in pair), ms * MS)
+        slow(cluster, keys, ms)
         cluster.run(1500)
 
 
@@ -478,9 +482,7 @@ def test_whose_votes_come_too_late_keeps_nobody_from_owning(to_ms: int) -> None:
     assert len(cluster.owners) == gone
     late = "cannot run the application: no majority: 1 of 5 listed nodes here, 3 more answer too"
     assert late in cluster.snapshot("b").sentence
-    for other in "cde":
-        for pair in ((other, "b"), ("b", other)):
-            cluster.lan.set_slow(*(cluster.hosts[one] for one in pair), 0)
+    slow(cluster, "b", 0)
     cluster.run_until(lambda: cluster.serving == "b", 2 * to_ms + 2000)
 
 
@@ -509,10 +511,7 @@ def test_who_is_on_the_edge_of_too_late_is_not_handed_to_in_vain() -> None:
 
 def test_where_all_answer_too_late_who_has_a_lease_in_time_owns_all_the_same() -> None:
     cluster = formed("abc")
-    for ms in range(100, TIMEOUT_MS * 4 // 10 + 1, 100):
-        for one, other in itertools.permutations(cluster.hosts.values(), 2):
-            cluster.lan.set_slow(one, other, ms * MS)
-        cluster.run(1500)
+    slow_down(cluster, "abc", TIMEOUT_MS * 4 // 10)
     cluster.power_off("a")
     cluster.run_until(lambda: cluster.serving == "b", 3 * TIMEOUT_MS)
     gone = len(cluster.owners)
