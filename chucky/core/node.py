@@ -354,7 +354,7 @@ class Node:
         d, own = self._settings.distributed, self._own
         peers, down = self._members.views(now_ms)
         # Where all answer too late, who says so may still be in time.
-        others = any([peer.able for peer in peers])
+        others = self._lease is not None and any([peer.able for peer in peers])
         able = own.able and not snapshots.lacks_majority(self._settings, self._members, others)
         # In the order of its fields: by name they would take three times as long.
         return View(
