@@ -48,7 +48,7 @@ class Hellos:
     emit: Callable[[Action], None]
     addresses: tuple[Address, ...] = ()
     due_ms: int | None = None  # when to settle for the members that wait to be told
-    _seen: object = None  # all that a Hello is made of, when it was last looked at
+    _seen: tuple[object, ...] | None = None  # what a Hello is made of, as of the last look
     _members: Members = ([], [])  # as of then
     _spread: Members = ([], [])  # as all links know them
     _calm_ms: int = 0  # from when on a new member is told at once

@@ -21,7 +21,7 @@ class Link:
     echo: int = 0  # the highest tick of the peer that was read
     since_tick: int = 0  # what the peer says is news once it echoes this tick of ours
     status: Status | None = None
-    news: object = None  # that of the Status
+    news: tuple[object, ...] | None = None  # that of the Status
     repeats: bool = False  # whether it was that of the Status before, too
     hello: Hello | None = None
     said: Hello | None = None  # our last, without uptime and members

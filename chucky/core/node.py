@@ -102,7 +102,7 @@ class Node:
         if not self._has_news:
             return []
         self._settle(event.read_ms(now_ms) if isinstance(event, ev.Wake) else None, now_ms)
-        self._deadline_ms = None if self._exited else min(self._deadlines(now_ms))
+        self._deadline_ms = min(self._deadlines(now_ms), default=None)
         assert self._deadline_ms is None or self._deadline_ms > now_ms, "the caller would spin"
         out, self._out = self._out, []
         return out
@@ -118,6 +118,8 @@ class Node:
         return self._deadline_ms
 
     def _deadlines(self, now_ms: int) -> list[int]:
+        if self._exited:
+            return []
         times = [self._speech.tick_by_ms, self._beacons.by_ms, *self._members.deadlines(now_ms)]
         if self._look.goes_on:
             times.append(self._look.deadline())

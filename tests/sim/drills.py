@@ -401,7 +401,7 @@ class Drills:
             self._must(liveness.l5_a_move_ends(took_us, self.slack_us))
         # Where no part had a majority nobody ran, and all could: so one does.
         if (ran or self.options.majority) and not moving:
-            self._must(liveness.l5_one_owner(serving, best and best.name))
+            self._must(liveness.l5_one_owner(serving, best.name if best else None))
 
     def _standing(self, owners: list[Host]) -> Host | None:
         """Rule 6: better tier, then lower epoch (with takeover = false lower epoch first), then

@@ -22,7 +22,7 @@ def failover_us(settings: Settings, silent: bool) -> int:
     """Return the bound of L1 without slack; `timeout` must not be inf."""
     d = settings.distributed
     assert d.timeout_ms is not None
-    wait_ms: float = max(d.timeout_ms, settings.tick_time_ms) if silent else d.timeout_ms
+    wait_ms = float(max(d.timeout_ms, settings.tick_time_ms) if silent else d.timeout_ms)
     if d.quorum == "majority":
         wait_ms += 0.03 * d.timeout_ms
     return int((wait_ms * RATE + 100) * 1000)

@@ -158,7 +158,7 @@ def _other(rng: random.Random, common: Settings, keys: str) -> Settings:
             {"nodes": _tiers(rng, keys, host, 3)},
         )
     )
-    return replace(common, distributed=replace(d, **changed))  # type: ignore[arg-type]
+    return replace(common, distributed=replace(d, **changed))
 
 
 def _change_ticks(rng: random.Random, settings: dict[str, Settings]) -> None:

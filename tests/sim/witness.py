@@ -194,10 +194,10 @@ class Witness(Watch):
                     life.links[link] = end.peer.host.key
                     life.first.setdefault(name, end.peer.host.key)
             case ev.LinkDown(link):
-                status = life.statuses.pop(link, None)
-                if status is not None and status.running is not None:
+                last = life.statuses.pop(link, None)
+                if last is not None and last.running is not None:
                     for key, sign in life.signs.items():
-                        if key[0] == status.running:
+                        if key[0] == last.running:
                             ended = (sign[0], self.cluster.time.now_us)
                             life.signs[key] = _later(sign, ended)  # a peer may have told it before
 
@@ -259,9 +259,9 @@ class Witness(Watch):
             case ac.Report():  # what it does comes after the word for it
                 life.lapses = action.cause == "lapse"
             case ac.StopApplication() if not life.lapses:
-                for epoch in (host.running, life.begun):
-                    if epoch is not None:
-                        self.given_up.add((epoch, host.incarnation))
+                for one in (host.running, life.begun):
+                    if one is not None:
+                        self.given_up.add((one, host.incarnation))
             case ac.Exit(code, sentence):
                 asked, twins = life.stop_us is not None, bool(self.cluster.twins)
                 self._must(safety.an_exit_has_a_cause(code, sentence, asked, twins))
