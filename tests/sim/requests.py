@@ -1,4 +1,5 @@
-"""Requests for a fact, with the rule of the data plane (chucky/net/service.py), and their fate.
+"""Requests for a fact, with the rule of the data plane (chucky/net/service.py), and their fate;
+and who asks for the status.
 
 Every request at a live node is answered, held for at most `hold`, or closed with its node; none is
 lost, and no relay gives an answer of an epoch below one that it gave before.
@@ -10,9 +11,11 @@ from chucky.messages import Answer, Ask, Epoch, Message
 from tests.sim.clock import MS
 from tests.sim.cluster import Cluster, Watch
 from tests.sim.host import Host
+from tests.sim.liveness import l8_answers
 
 RETRY_US = 50 * MS  # net/service.py, RETRY_MS
 HOPS = 1  # net/service.py
+STATUS_EVERY = 50  # steps of a node between two looks at its status
 
 
 @dataclass(eq=False)
@@ -225,3 +228,18 @@ class Requests(Watch):
             self.cluster.links.send(host, route.relay, Ask(service.number, 1, ask.hops - 1))
         else:
             self.cluster.links.send(host, link, Answer(ask.request, None, ()))
+
+
+class Asker(Watch):
+    """Asks every node for its status now and then (L8)."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.steps = 0
+        cluster.watch(self)
+
+    def stepped(self, host: Host) -> None:
+        """Count, and ask each so often."""
+        self.steps += 1
+        if self.steps % STATUS_EVERY == 0 and host.node is not None:
+            broken = l8_answers(host.node.deadline(), host.exit is not None, host.view().sentence)
+            assert broken is None, broken

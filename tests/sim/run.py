@@ -7,6 +7,7 @@ true in its time.
 
 import argparse
 import gc
+import hashlib
 import multiprocessing
 import os
 import random
@@ -18,32 +19,14 @@ from typing import NamedTuple
 
 from tests.sim import swarm
 from tests.sim.clock import MS
-from tests.sim.cluster import Cluster, Watch
+from tests.sim.cluster import Cluster
 from tests.sim.drills import Drills
-from tests.sim.host import Host
-from tests.sim.liveness import l8_answers
 from tests.sim.nemesis import Nemesis
-from tests.sim.requests import Requests
+from tests.sim.requests import Asker, Requests
 from tests.sim.witness import Witness
 
 LEAST_MS = 61_000  # a seed is a minute at least, and true time begins at 1 s
 COUNTS_REFERENCES = sys.implementation.name == "cpython"
-STATUS_EVERY = 50  # steps of a node between two looks at its status
-
-
-class Asker(Watch):
-    """Asks every node for its status now and then (L8)."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.steps = 0
-        cluster.watch(self)
-
-    def stepped(self, host: Host) -> None:
-        """Count, and ask each so often."""
-        self.steps += 1
-        if self.steps % STATUS_EVERY == 0 and host.node is not None:
-            broken = l8_answers(host.node.deadline(), host.exit is not None, host.view().sentence)
-            assert broken is None, broken
 
 
 def slack_us(options: swarm.Options) -> int:
@@ -67,6 +50,16 @@ def live(seed: int, tell: Callable[[str], None] | None = None) -> Cluster:
     Drills(cluster, options, nemesis, requests, witness.administrators, slack_us(options)).run()
     cluster.run(max(0, LEAST_MS - cluster.now_ms))
     return cluster
+
+
+def digest(seed: int) -> str:
+    """Return what all that happens in a seed comes to: its story, its messages, its state."""
+    told = hashlib.sha256()
+    cluster = live(seed, lambda words: told.update(words.encode()))
+    for host in cluster.hosts.values():
+        told.update(f"{host.log} {host.answers}".encode())
+    told.update(f"{cluster.steps} {cluster.sends} {cluster.rng.random()} {cluster}".encode())
+    return told.hexdigest()
 
 
 class Outcome(NamedTuple):
@@ -124,6 +117,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--digests", action="store_true", help="print what each seed comes to")
     parser.add_argument("--until", metavar="PATTERN", help="stop at a failure that begins so")
     arguments = parser.parse_args()
     if arguments.seed is not None:
@@ -131,6 +125,9 @@ def main() -> int:
         return 0
     began = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.digests:
+        print("\n".join(f"{seed} {digest(seed)}" for seed in seeds))
+        return 0
     found = []
     for o in outcomes(seeds, arguments.jobs):
         found.append(o)
