@@ -25,8 +25,8 @@ sim walk: $(filter $(VENV)/bin/python,$(PYTHON))
 sim: SEEDS = 1000
 sim: FIRST = 0
 sim: $(if $(COMPILED),$(VENV)/compiled.stamp)
-	@cd $(if $(COMPILED),$(VENV)/compiled,.) && \
-		$(abspath $(PYTHON)) -m tests.sim.run --seeds $(SEEDS) --first $(FIRST)
+	@cd $(if $(COMPILED),$(VENV)/compiled,.) && $(if $(COMPILED),../bin/python,$(PYTHON)) \
+		-m tests.sim.run --seeds $(SEEDS) --first $(FIRST)
 
 # COMPILED=1 takes half the time, and wants gcc.
 $(VENV)/compiled.stamp: $(VENV)/test.stamp $(shell find chucky tests/sim -name '*.py')
