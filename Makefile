@@ -30,7 +30,8 @@ sim: $(if $(COMPILED),$(VENV)/compiled.stamp)
 
 # COMPILED=1 takes half the time, and wants gcc.
 $(VENV)/compiled.stamp: $(VENV)/test.stamp $(shell find chucky tests/sim -name '*.py')
-	@$(RUN) tests.sim.compiled $(VENV)/compiled
+	@$(RUN) tests.sim.compiled $(VENV)/compiled >$(VENV)/compiled.log 2>&1 || \
+		{ cat $(VENV)/compiled.log >&2; exit 1; }
 	@touch $@
 
 walk: SECONDS = 300

@@ -26,7 +26,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return compiled.ROOT
     directory = tmp_path_factory.mktemp("compiled")
     made = run(compiled.ROOT, "tests.sim.compiled", str(directory))
-    assert made.returncode == 0, made.stderr
+    assert made.returncode == 0, made.stdout + made.stderr
     return directory
 
 
