@@ -40,6 +40,7 @@ def test_swarm(fast: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_compiled_code_takes_the_same_steps(fast: Path) -> None:
     if fast == compiled.ROOT:
         pytest.skip(f"not compiled: {compiled.missing()} is missing")
+    assert list(fast.glob("chucky/core/node.*.so"))
     command = ("tests.sim.run", "--digests", "--seeds", f"{ALIKE}")
     there, here = run(fast, *command), run(compiled.ROOT, *command)
     assert len(here.stdout.splitlines()) == ALIKE, here.stderr
