@@ -330,6 +330,7 @@ class Early:
         if name == "chucky.errors":
             os.kill(os.getpid(), getattr(signal, sys.argv.pop(1)))
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` has it ignored
 sys.meta_path.insert(0, Early())
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
