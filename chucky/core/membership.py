@@ -130,12 +130,12 @@ class Membership:
         """Let a link of a name in use wait for what the first says, in answer to this very tick."""
         self.contacts.came_up(new.id, new.name, self.listed(new.name), None)
         new.probe_tick = self.tick + 1
+        # One more of the first's start may wait, and one of others, the last: which of those lives
+        # nobody can say (one may have come late over a slow path), and who lives dials anew.
         for other in [n for n in self._newcomers.values() if n.name == new.name]:
-            if other.incarnation == new.incarnation:  # the same node has dialled twice
+            if (other.incarnation == old.incarnation) == (new.incarnation == old.incarnation):
                 del self._newcomers[other.id]
                 self.emit(Close(other.id))
-            elif old.incarnation not in (other.incarnation, new.incarnation):
-                self._drop_newcomer(other)
         self._newcomers[new.id] = new
 
     def probed(self, tick: int) -> list[NodeName]:
@@ -378,7 +378,7 @@ class Membership:
             self.look.handshake_ended(id)
             self.emit(Close(id))
         for id, address in self.contacts.due(self.links, now_ms):
-            self.look.handshake_began(id, None, now_ms)
+            self.look.handshake_began(id, None, self.tick + 1, now_ms)
             self.emit(Dial(id, address, self.contacts.expected(id)))
 
     def _all(self) -> Iterator[Link]:

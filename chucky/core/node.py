@@ -173,7 +173,8 @@ class Node:
                 self._members.beacon(beacon, source, now_ms)
                 self._has_news = not self._is_idle(now_ms)
             case ev.LinkBegan(link, name, incarnation):
-                self._look.handshake_began(link, (name, incarnation), now_ms)
+                next_tick = self._members.tick + 1
+                self._look.handshake_began(link, (name, incarnation), next_tick, now_ms)
                 self._has_news = self._is_due(now_ms)
             case ev.LinkUp(id, name, incarnation, address):
                 patience_ms = self._settings.tick_time_ms  # until its Hello tells more
@@ -228,7 +229,7 @@ class Node:
                 if link is not None:
                     self._speech.heard_tick = True
                     if message.echo >= link.since_tick:
-                        self._look.heard(link.name, link.incarnation)
+                        self._look.heard(link.name, link.incarnation, message.echo)
                     binding = self._placements.binding
                     slow = self._hear(link, message, now_ms)
                     repeats = link.repeats and not slow and binding == self._placements.binding

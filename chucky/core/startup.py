@@ -23,7 +23,8 @@ class Look:
         self._tick_time_ms = tick_time_ms
         self._until_ms: int | None = None
         self._limit_ms = 0
-        self._handshakes: dict[int, tuple[int, Start | None]] = {}  # link: by when, and whose
+        # Of each link: by when, whose, and the first tick told after it began.
+        self._handshakes: dict[int, tuple[int, Start | None, int]] = {}
         self._heard: dict[NodeName, int] = {}  # the latest incarnation of each
         self.begun = 0  # times since one was last over
 
@@ -39,22 +40,26 @@ class Look:
         if self._until_ms is not None:
             self._until_ms = max(self._until_ms, min(now_ms + LOOK_MS, self._limit_ms))
 
-    def handshake_began(self, link: int, who: Start | None, now_ms: int) -> None:
+    def handshake_began(self, link: int, who: Start | None, tick: int, now_ms: int) -> None:
         """A handshake begun while looking is waited for, at most one tick time. `who` connected
-        here, as it says; None: this node dials."""
+        here, as it says; None: this node dials. `tick` is the next one to be told."""
         if self._until_ms is not None and now_ms <= self._until_ms and not self._knows(who):
-            self._handshakes[link] = now_ms + self._tick_time_ms, who
+            self._handshakes[link] = now_ms + self._tick_time_ms, who, tick
 
     def handshake_ended(self, link: int) -> None:
         """It is done, well or badly."""
         self._handshakes.pop(link, None)
 
-    def heard(self, name: NodeName, incarnation: int) -> None:
+    def heard(self, name: NodeName, incarnation: int, echo: int) -> None:
         """A start of a node said what it knows now: neither it nor a former one tells more in a
-        handshake, which it may have left without a word that arrived."""
-        if self._until_ms is not None:
-            self._heard[name] = max(incarnation, self._heard.get(name, 0))
-            for link in [k for k, (_, who) in self._handshakes.items() if self._knows(who)]:
+        handshake, which it may have left without a word that arrived. Whose handshake began before
+        a tick that this start answers is a former one, whatever its incarnation (a clock may have
+        been set back)."""
+        if self._until_ms is None:
+            return
+        self._heard[name] = max(incarnation, self._heard.get(name, 0))
+        for link, (_, who, tick) in list(self._handshakes.items()):
+            if self._knows(who) or (who is not None and who[0] == name and echo >= tick):
                 del self._handshakes[link]
 
     def _knows(self, who: Start | None) -> bool:
@@ -71,7 +76,7 @@ class Look:
     def deadline(self) -> int:
         """When the look is over if nothing happens; only while it goes on."""
         assert self._until_ms is not None
-        return max([self._until_ms, *[by_ms for by_ms, _ in self._handshakes.values()]])
+        return max([self._until_ms, *[by_ms for by_ms, _, _ in self._handshakes.values()]])
 
     @property
     def goes_on(self) -> bool:

@@ -231,11 +231,15 @@ def test_a_silent_newcomer_does_not_replace_a_silent_first() -> None:
     assert all(deadline > TICK_TIME_MS for deadline in b.members.deadlines(TICK_TIME_MS))
 
 
-def test_a_third_of_one_name_refuses_the_second() -> None:
+@pytest.mark.parametrize("third", [11, 9])
+def test_a_third_of_one_name_waits_in_place_of_the_second(third: int) -> None:
+    """The first has proved nothing yet; and the third may be one that died long ago."""
     b = End(B)
-    for number, incarnation in ((-1, 10), (-2, 11), (-3, 12)):
+    for number, incarnation in ((-1, 10), (-2, 12), (-3, third)):
         b.up(number, A, incarnation)
-    assert b.told == [-2] and b.in_use(A) == -1
+    assert b.told == [] and b.closed == [-2] and b.in_use(A) == -1
+    b.members.status(-1, status(1, echo=1), 5)
+    assert b.told == [-3]
 
 
 def test_a_newcomer_that_dials_twice_is_one_newcomer() -> None:

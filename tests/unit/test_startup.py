@@ -31,7 +31,7 @@ def test_the_look_takes_200_ms() -> None:
 
 def test_a_handshake_begun_in_it_is_waited_for_until_its_end() -> None:
     looking = look()
-    looking.handshake_began(-1, None, 150)
+    looking.handshake_began(-1, None, 1, 150)
     assert not looking.over(LOOK_MS) and looking.deadline() == 1150
     looking.handshake_ended(-1)
     assert looking.over(LOOK_MS)
@@ -39,14 +39,14 @@ def test_a_handshake_begun_in_it_is_waited_for_until_its_end() -> None:
 
 def test_a_handshake_is_waited_for_at_most_one_tick_time() -> None:
     looking = look()
-    looking.handshake_began(-1, None, 150)
+    looking.handshake_began(-1, None, 1, 150)
     assert not looking.over(1149) and looking.over(1150)
 
 
 def test_a_handshake_begun_after_it_is_not_waited_for() -> None:
     looking = look()
-    looking.handshake_began(-1, None, 100)
-    looking.handshake_began(-2, None, LOOK_MS + 1)
+    looking.handshake_began(-1, None, 1, 100)
+    looking.handshake_began(-2, None, 1, LOOK_MS + 1)
     looking.handshake_ended(-1)
     assert looking.over(LOOK_MS + 1)
 
@@ -54,17 +54,30 @@ def test_a_handshake_begun_after_it_is_not_waited_for() -> None:
 def test_a_handshake_with_who_is_heard_in_it_is_not_waited_for() -> None:
     looking, former, b, later = look(), *((name("b"), start) for start in (6, 7, 8))
     for at_ms, who in ((10, former), (20, b), (30, later)):  # the last may know more
-        looking.handshake_began(-at_ms, who, at_ms)
-    looking.heard(*b)
-    looking.heard(*former)
+        looking.handshake_began(-at_ms, who, 1, at_ms)
+    looking.heard(*b, 0)
+    looking.heard(*former, 0)
     for at_ms, who in ((40, former), (50, b)):
-        looking.handshake_began(-at_ms, who, at_ms)
+        looking.handshake_began(-at_ms, who, 1, at_ms)
     assert looking.deadline() == 1030
     looking.handshake_ended(-30)
     assert looking.deadline() == LOOK_MS
     looking.begin(2000)  # what was heard before is no news
-    looking.handshake_began(-4, b, 2010)
+    looking.handshake_began(-4, b, 1, 2010)
     assert looking.deadline() == 3010
+
+
+def test_a_handshake_of_a_former_start_whose_clock_was_ahead_is_not_waited_for() -> None:
+    looking, former, b = look(), (name("b"), 9), (name("b"), 8)
+    for link, who, at_ms in ((1, None, 0), (-1, former, 20), (-2, (name("c"), 9), 30)):
+        looking.handshake_began(link, who, 5, at_ms)
+    looking.heard(*b, 4)  # said before the handshake began, which may be of a later start
+    looking.handshake_ended(-2)
+    assert looking.deadline() == 1020
+    looking.heard(*b, 5)
+    assert looking.deadline() == 1000
+    looking.handshake_ended(1)
+    assert looking.deadline() == LOOK_MS
 
 
 def test_interfaces_that_keep_coming_up_hold_it_two_seconds_at_most() -> None:
