@@ -1,8 +1,10 @@
 """Some seeds of the simulator, and for each of its checks a history that must make it fire."""
 
 import contextlib
+import os
 import random
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pytest
@@ -45,6 +47,12 @@ def told(seed: int) -> list[str]:
 
 def test_a_seed_tells_the_same_story_each_time() -> None:
     assert told(3) == told(3)
+
+
+def test_a_process_that_dies_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "live", os._exit)  # its children have it, too
+    with pytest.raises(BrokenProcessPool):
+        list(run.outcomes(range(1, 3), 2))
 
 
 # The checks: (what breaks it, what does not).

@@ -8,13 +8,13 @@ true in its time.
 import argparse
 import gc
 import hashlib
-import multiprocessing
 import os
 import random
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from tests.sim import swarm
@@ -94,12 +94,12 @@ def attempt(seed: int) -> Outcome:
 
 
 def outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
-    """Yield each seed's outcome."""
+    """Yield each seed's outcome. Raises BrokenProcessPool when a process that runs them dies."""
     if jobs == 1:
         yield from map(attempt, seeds)
         return
-    with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap_unordered(attempt, seeds, chunksize=4)
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(attempt, seeds, chunksize=4)
 
 
 def summary(found: Sequence[Outcome], took_s: float) -> str:
