@@ -64,6 +64,7 @@ class Heard(NamedTuple):
     holds: Holds
     digest: bytes
     age_ms: int
+    began: int = 0  # as in the holder's Status
 
 
 class Naming(NamedTuple):
@@ -116,12 +117,16 @@ class Status(NamedTuple):
     on_standby: bool = False  # an administrator told the sender to give it away, and not to take it
     placed: Placed | None = None
     anew: int = 0  # with ready: the number of the placement that the sender started after
+    # With running: the number of the epoch that this ownership began with, if it went on under a
+    # new one since; else 0. Of two owners the numbers that they began with count (design rule 6).
+    began: int = 0
 
     @property
     def news(self) -> tuple[object, ...]:
-        """All of it but the ages and the numbers of ticks, which grow while nothing changes."""
+        """All of it but the ages and the numbers of ticks, which grow while nothing changes, and
+        `began`, which changes with the epoch only."""
         return (
-            self[2:13], [(s[:2], s[3], s[5:]) for s in self.signs], [h[:-1] for h in self.hears],
+            self[2:13], [(s[:2], s[3], s[5:]) for s in self.signs], [h[:4] for h in self.hears],
             self.claim, self.backing and self.backing[:3], self.wants, self.on_standby,
             self.placed and self.placed.tick, self.anew,
         )  # fmt: skip

@@ -327,13 +327,12 @@ class Membership:
     def hears(self, now_ms: int) -> Iterator[Heard]:
         """Yield the holders that this node hears itself."""
         for link in self.links.values():
-            what = held(link.status) if link.status else None
             age_ms = max(0, now_ms - link.heard_ms)
             # Rule 6 says "now": what was heard before this node slept, or waited to be read, is no
             # news.
-            if link.status is not None and what is not None and age_ms < link.patience_ms:
-                if link.status.echo >= link.since_tick:
-                    yield Heard(what[1], link.incarnation, what[0], link.status.digest, age_ms)
+            if (s := link.status) and (what := held(s)) and age_ms < link.patience_ms:
+                if s.echo >= link.since_tick:
+                    yield Heard(what[1], link.incarnation, what[0], s.digest, age_ms, s.began)
 
     def stalled(self, now_ms: int) -> None:
         """This node itself was not running: hear the others before judging their silence, but one

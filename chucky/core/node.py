@@ -368,7 +368,7 @@ class Node:
             self._speech.ready_sent_ms, tuple(own.records), peers, down,
             own.asked_tick, own.asked_by_ms, own.wants, own.on_standby, own.placed_tick,
             self._placements.binding, own.lapsed, own.aside_ms, own.declined,
-            self._speech.alone,
+            self._speech.alone, own.began,
         )  # fmt: skip
 
     # Speaking.

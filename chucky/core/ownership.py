@@ -73,6 +73,7 @@ class Ownership:
         self.records = Records()
         self.highest: Epoch | None = None
         self.running: Epoch | None = None
+        self.began = 0  # with running: as in Status
         self.starting: Epoch | None = None
         self.asked_tick = self.asked_by_ms = 0  # while the peers have yet to hear of `starting`
         self.naming: Naming | None = None
@@ -163,7 +164,7 @@ class Ownership:
         """It answers under this epoch."""
         if self.starting != epoch:
             return
-        self.running, self.starting = epoch, None
+        self.running, self.starting, self.began = epoch, None, 0
         self._started_ms = now_ms
         self.records.runs_here(epoch, self.incarnation, 0, now_ms)
         if self._moved:
@@ -325,6 +326,8 @@ class Ownership:
         self.naming = None
 
     def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:
+        assert self.running is not None
+        self.began = self.began or self.running.number
         self.running = self._new_epoch()
         self.records.runs_here(self.running, self.incarnation, tick, now_ms)
 

@@ -178,28 +178,30 @@ def _owner(
     if own.running is not None:
         return own.me, own.running, None
 
-    def standing(epoch: Epoch) -> tuple[int, Epoch]:
+    def standing(found: tuple[Epoch, int, int]) -> tuple[int, int, Epoch]:
+        epoch, began, _ = found
         tier = settings.distributed.nodes.tier(epoch.node)
-        return (len(settings.distributed.nodes.tiers) if tier is None else tier, epoch)
+        worst = len(settings.distributed.nodes.tiers)
+        return (worst if tier is None else tier, began or epoch.number, epoch)
 
     direct = [
-        (link.status.running, link.id)
+        (link.status.running, link.status.began, link.id)
         for link in members.links.values()
         if link.status is not None and link.status.running is not None
     ]
     found = direct or list(_heard_by_others(members, own.me))
     if not found:
         return None, None, None
-    epoch, link = found[0] if len(found) == 1 else min(found, key=lambda f: standing(f[0]))
+    epoch, _, link = found[0] if len(found) == 1 else min(found, key=standing)
     return epoch.node, epoch, link
 
 
-def _heard_by_others(members: Membership, me: NodeName) -> Iterator[tuple[Epoch, int]]:
+def _heard_by_others(members: Membership, me: NodeName) -> Iterator[tuple[Epoch, int, int]]:
     for link in members.links.values():
         heard: tuple[Heard, ...] = link.status.hears if link.status else ()
         for h in heard:
             if h.holds is Holds.RUNNING and h.epoch.node != me:
-                yield h.epoch, link.id
+                yield h.epoch, h.began, link.id
 
 
 def _sentence(

@@ -31,9 +31,10 @@ def better_tier(view: View, one: NodeName, other: NodeName) -> bool:
     return tier is not None and (than is None or tier < than)
 
 
-def outranks(view: View, epoch: Epoch, rival: Heard) -> bool:
-    """6: whether this node, running `epoch`, stands better than the rival."""
-    one, other = epoch.number, rival.epoch.number
+def outranks(view: View, began: int, rival: Heard) -> bool:
+    """6: whether this node, whose ownership began with this number, stands better than the rival.
+    Of one that went on under a new epoch the first counts, so no standing is ever turned round."""
+    one, other = began, rival.began or rival.epoch.number
     # Where the lists differ (8), only what both sides see alike is compared.
     tiers = (0, 0)
     if rival.digest == view.digest:
@@ -50,7 +51,7 @@ def goes_first(view: View, epoch: Epoch, rival: Heard) -> bool:
     # `outranks` orders two: beside a third one of another list it may.
     if rival.digest != view.digest:
         return view.digest < rival.digest
-    return outranks(view, epoch, rival)
+    return outranks(view, epoch.number, rival)
 
 
 def claims_first(view: View, backed: Backing) -> bool:

@@ -72,9 +72,9 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Lapse()
     rivals = [h for h in view.holders if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
-        if view.alone or not outranks(view, epoch, rival):
+        if view.alone or not outranks(view, view.began or epoch.number, rival):
             return Yield(rival.epoch.node)
-    # To go above any other holder would turn the standing round, and it would do the same.
+    # Another holder would go above this one in turn, and so on.
     unheard_ms = list(_may_run_unheard(view, epoch))
     if view.highest and view.highest > epoch and not (view.holders or unheard_ms or view.listening):
         if all(p.status is not None for p in view.peers):

@@ -89,6 +89,7 @@ class View:
     # Who was named and did not start, and until when it is named no more.
     declined: Mapping[tuple[NodeName, int], int] = field(default_factory=dict)
     alone: bool = False  # nobody was heard or told anything before this step
+    began: int = 0  # with running: as in Status
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up
@@ -144,9 +145,11 @@ def _holders(view: View) -> list[Heard]:
             continue
         own = held(status)
         if own is not None:
-            found.append(Heard(own[1], peer.incarnation, own[0], status.digest, 0))
+            found.append(
+                Heard(own[1], peer.incarnation, own[0], status.digest, 0, status.began)
+            )
         for heard in status.hears:
-            what = heard[:-1]
+            what = heard[:4]
             if what not in counts:
                 counts[what] = _counts(view, heard)
             if counts[what]:

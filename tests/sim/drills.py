@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from chucky.core import events as ev
 from chucky.core.lease import SHARE_PERCENT
-from chucky.messages import Epoch
 from chucky.settings import Settings
 from tests.sim import liveness, safety
 from tests.sim.clock import MS
@@ -404,16 +403,17 @@ class Drills:
             self._must(liveness.l5_one_owner(serving, best.name if best else None))
 
     def _standing(self, owners: list[Host]) -> Host | None:
-        """Rule 6: better tier, then lower epoch (with takeover = false lower epoch first), then
-        name. A takeover from the outside may follow at once: then only the number is certain."""
+        """Rule 6: better tier, then lower epoch that its ownership began with (with takeover =
+        false that first), then name. A takeover from the outside may follow at once: then only the
+        number is certain."""
         d = self.settings.distributed
         if d.takeover and not any(h.name in self._best() for h in owners):
             return None
 
         def standing(host: Host) -> tuple[object, ...]:
-            tier, epoch = d.nodes.tier(host.name), host.running
-            assert tier is not None and isinstance(epoch, Epoch)
-            ordered = (tier, epoch.number) if d.takeover else (epoch.number, tier)
+            tier = d.nodes.tier(host.name)
+            assert tier is not None and host.began
+            ordered = (tier, host.began) if d.takeover else (host.began, tier)
             return (*ordered, host.name)
 
         return min(owners, key=standing)

@@ -56,6 +56,7 @@ class Host:
         self.overdue: int | None = None  # when it was due to wake while it was paused
         # As of the last step.
         self.running: Epoch | None = None
+        self.began = 0  # the number of the first epoch since it last ran none
         self.serve_until_ms: int | None = None
         self._view: Snapshot | None = None
         self._route: Route | None = None
@@ -109,6 +110,9 @@ class Host:
         self.running = self.serve_until_ms = None
         if self.node is not None and self.node.running is not None:
             self.running, self.serve_until_ms = self.node.running, self.route().serve_until_ms
+            self.began = self.began or self.running.number
+        else:
+            self.began = 0
 
     def serves(self, now_us: int) -> bool:
         """Whether it would choose an answer at this moment."""
@@ -121,6 +125,7 @@ class Host:
     def forget(self) -> None:
         """The process is gone, and all it had."""
         self.node = self.running = self.serve_until_ms = self._view = self._route = None
+        self.began = 0
         self.frozen = self.stepping = False
         self.overdue = None
         self.armed_ms = None

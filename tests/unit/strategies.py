@@ -45,7 +45,7 @@ signs = st.builds(
     st.none() | node_names,
     numbers,
 )
-holders = st.builds(Heard, epochs, numbers, st.sampled_from(Holds), digests, numbers)
+holders = st.builds(Heard, epochs, numbers, st.sampled_from(Holds), digests, numbers, numbers)
 namings = st.builds(Naming, epochs, node_names, numbers, numbers)
 statuses = st.builds(
     Status,
@@ -69,6 +69,7 @@ statuses = st.builds(
     st.booleans(),
     st.booleans(),
     st.none() | st.builds(Placed, numbers, numbers),
+    numbers,
     numbers,
 )
 address_lists = st.lists(addresses, max_size=3).map(tuple)

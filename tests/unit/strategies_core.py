@@ -49,7 +49,9 @@ def namings(of: NodeName) -> Iterator[Naming]:
 
 def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
     """What a node of this name may say unlike a quiet standby, by kind."""
-    heards = itertools.product(epochs(*NODES), INCARNATIONS, Holds, (MINE, MINE, OTHER), (0,))
+    heards = itertools.product(
+        epochs(*NODES), INCARNATIONS, Holds, (MINE, MINE, OTHER), (0,), (0, 0, 1)
+    )
     signs = itertools.product(epochs(*NODES), (5,), (1,), End, (0,), (ME,), (INCARNATION,))
     return [
         [("running", epoch) for epoch in epochs(of)],
@@ -63,6 +65,7 @@ def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
         [("stopping", True), ("claim", 1), ("digest", OTHER)],
         [("wants", True), ("on_standby", True), ("placed", Placed(2, 0))],
         [("anew", number) for number in (2, 3)],
+        [("began", number) for number in (1, 2)],
         [("echo", echo) for echo in (0, 1, 3, 4)],
         [("hears", (Heard(*heard),)) for heard in heards],
         [("signs", (Sign(*sign),)) for sign in signs],
@@ -84,6 +87,7 @@ def of_a_view() -> list[Sequence[Difference]]:
         [("stop_by_ms", t) for t in ms],
         [("highest", epoch) for epoch in epochs(*NODES)],
         [("naming_tick", tick) for tick in (2, 3, 4)],
+        [("began", number) for number in (1, 2)],
         [("asked_tick", tick) for tick in (1, 2, 3)],
         [("asked_by_ms", t) for t in ms],
         [("lease", lease) for lease in leases],
@@ -174,7 +178,7 @@ def views(draw: st.DrawFn) -> View:
 NEAR_STATUS: list[Difference] = [
     ("digest", OTHER), ("synced", False), ("stopping", True), ("claim", 1), ("echo", 1),
     ("ready", Epoch(2, ME)), ("wants", True), ("on_standby", True), ("placed", Placed(2, 0)),
-    ("anew", 2), ("backing", Backing(OTHERS[0], INCARNATION, 1, 1)),
+    ("anew", 2), ("backing", Backing(OTHERS[0], INCARNATION, 1, 1)), ("began", 1),
 ]  # fmt: skip
 NEAR_VIEW: list[Difference] = [
     ("takeover", False), ("takeover_delay_ms", 5), ("takeover_delay_ms", 6), ("timeout_ms", 0),
@@ -184,7 +188,7 @@ NEAR_VIEW: list[Difference] = [
     ("wants", True), ("on_standby", True), ("placed_tick", 2), ("binding", frozenset(OTHERS)),
     *(("aside_ms", NOW_MS - 4 * TICK_TIME_MS + ms) for ms in (-1, 0, 1)),
     *(("declined", {(of, INCARNATION): NOW_MS + 2}) for of in OTHERS),
-    ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2),
+    ("asked_tick", 0), ("asked_tick", 2), ("asked_by_ms", NOW_MS + 2), ("began", 1),
     *(("lease", LeaseView(None, 0, needed, None, NOW_MS + 2)) for needed in (1, 2, 3)),
     ("nodes", LISTS[1]), ("nodes", LISTS[2]), *(("now_ms", NOW_MS + ms) for ms in range(1, 6)),
 ]  # fmt: skip

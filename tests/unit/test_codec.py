@@ -49,11 +49,12 @@ GOLDEN: dict[str, Message] = {
         running=Epoch(3, A),
         naming=Naming(Epoch(3, A), B, 2**64 - 1, 247),
         signs=(Sign(Epoch(2, B), 7, 248, End.NAMED, 65536, A, 8, True),),
-        hears=(Heard(Epoch(3, A), 8, Holds.STARTING, b"", 0),),
+        hears=(Heard(Epoch(3, A), 8, Holds.RUNNING, b"", 0, 1),),
         wants=True,
         on_standby=True,
         placed=Placed(299, 60_000),
         anew=250,
+        began=2,
     ),
     "hello": Hello(
         "1.0", 5000, 4041, (HOME, LINK_LOCAL), (("timeout", "inf"),), (Member(B, (HOME,)),)
@@ -214,7 +215,7 @@ def test_the_biggest_messages_fit_into_a_frame() -> None:
     text = "x" * codec.MAX_SHARED_TEXT
     big = 2**64 - 1
     sign = Sign(epoch, big, big, End.NAMED, big, name, big)
-    heard = Heard(epoch, big, Holds.NAMING, b"d" * codec.MAX_BYTES, big)
+    heard = Heard(epoch, big, Holds.NAMING, b"d" * codec.MAX_BYTES, big, big)
     biggest: list[Message] = [
         Answer(big, epoch, ("x" * codec.MAX_TEXT,) * codec.MAX_FACTS),
         Hello(

@@ -1163,6 +1163,54 @@ def test_an_epoch_told_on_a_link_that_waits_for_its_name_is_not_begun_again() ->
     assert node.snapshot().highest == highest
 
 
+def test_an_ownership_counts_from_its_first_epoch_until_it_ends() -> None:
+    """Rule 6 (docs/decisions/0027): whatever it goes on under, a new one counts anew."""
+    node, now_ms = Node(settings(), name("a"), 10, 0), 0
+    told: list[tuple[Epoch | None, int]] = []
+
+    def step(event: ev.Event) -> None:
+        for action in node.step(event, now_ms):
+            if isinstance(action, ac.StartApplication):
+                step(ev.ApplicationStarted(action.epoch))
+            elif isinstance(action, ac.Prepare):
+                step(ev.ApplicationReady())
+            elif isinstance(action, ac.Send) and isinstance(action.message, Status):
+                told.append((action.message.running, action.message.began))
+
+    def hears_of(number: int) -> ev.MessageReceived:
+        highest = Epoch(number, name("c"))
+        return ev.MessageReceived(1, Status(number, 0, settings().digest, "", highest=highest))
+
+    def owns(event: ev.Event) -> None:
+        nonlocal now_ms
+        step(event)
+        while node.running is None:
+            now_ms = node.deadline() or 0
+            step(ev.Wake())
+
+    owns(ev.Wake())
+    step(ev.LinkUp(1, name("b"), 20, Address("10.0.0.1", 4041)))
+    for event in (hears_of(4), hears_of(7)):
+        step(event)
+    owns(ev.ApplicationFailed("it crashed"))
+    step(ev.LinkUp(2, name("b"), 21, Address("10.0.0.1", 4041)))
+    assert [t for t in dict.fromkeys(told) if t[0]] == [
+        (Epoch(5, name("a")), 1), (Epoch(8, name("a")), 1), (Epoch(9, name("a")), 0)
+    ]  # fmt: skip
+
+
+def test_a_relay_goes_to_the_owner_that_will_go_on() -> None:
+    """Of two equals the one that began to own first, though it goes on under a higher epoch."""
+    equals = settings(nodes=PriorityList(((A, B, C),)))
+    node = Node(equals, name("c"), 30, 0)
+    older, younger = Epoch(3, name("b")), Epoch(2, name("a"))
+    for link, owner, epoch, began in ((1, "a", younger, 0), (2, "b", older, 1)):
+        node.step(ev.LinkUp(link, name(owner), link, Address("10.0.0.1", 4041)), 1)
+        said = Status(1, 0, equals.digest, "owner", highest=older, running=epoch, began=began)
+        node.step(ev.MessageReceived(link, said), 1)
+    assert (node.route.owner, node.route.relay) == (name("b"), 2)
+
+
 def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")

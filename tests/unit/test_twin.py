@@ -97,6 +97,7 @@ class Holder:
     epoch: Epoch
     digest: bytes
     direct: bool
+    first: int  # the number of the epoch that this ownership began with
 
 
 def holders(v: View) -> set[Holder]:
@@ -104,11 +105,13 @@ def holders(v: View) -> set[Holder]:
     found = set()
     for s in said(v).values():
         if s.running:
-            found.add(Holder(Holds.RUNNING, s.running, s.digest, True))
+            first = s.began if s.began else s.running.number
+            found.add(Holder(Holds.RUNNING, s.running, s.digest, True, first))
         if s.starting:
-            found.add(Holder(Holds.STARTING, s.starting, s.digest, True))
+            found.add(Holder(Holds.STARTING, s.starting, s.digest, True, s.starting.number))
         if s.naming:
-            found.add(Holder(Holds.NAMING, s.naming.epoch, s.digest, True))
+            epoch = s.naming.epoch
+            found.add(Holder(Holds.NAMING, epoch, s.digest, True, epoch.number))
         for h in s.hears:
             if h.epoch.node == v.me:
                 continue
@@ -125,7 +128,8 @@ def holders(v: View) -> set[Holder]:
                 for r in v.records
             )
             if h.holds is not Holds.RUNNING or not known_to_have_stopped:
-                found.add(Holder(h.holds, h.epoch, h.digest, False))
+                first = h.began if h.began else h.epoch.number
+                found.add(Holder(h.holds, h.epoch, h.digest, False, first))
     return found
 
 
@@ -161,25 +165,24 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
 # -- the owner
 
 
-def stands_better(v: View, rival: Holder, mine: Epoch) -> bool:
-    """6: tier, then epoch, then name; with takeover = false the epoch first; 8: where the lists
-    differ a tier says nothing."""
+def stands_better(v: View, rival: Holder, first: int) -> bool:
+    """6: tier, then the number of the first epoch of this ownership, then name; with takeover =
+    false the number first; 8: where the lists differ a tier says nothing."""
 
-    def standing(epoch: Epoch) -> tuple[Any, ...]:
+    def standing(number: int, node: NodeName) -> tuple[Any, ...]:
         if rival.digest != v.digest:
-            return (epoch.number, epoch.node)
-        if not v.takeover:
-            return (epoch.number, tier(v, epoch.node), epoch.node)
-        return (tier(v, epoch.node), epoch.number, epoch.node)
+            return (number, node)
+        return (number, tier(v, node), node) if not v.takeover else (tier(v, node), number, node)
 
-    return standing(rival.epoch) < standing(mine)
+    return standing(rival.first, rival.epoch.node) < standing(first, v.me)
 
 
 def as_owner(v: View, mine: Epoch) -> set[Essence]:
     if v.lease is not None and (v.lease.until_ms is None or v.now_ms >= v.lease.until_ms):
         return {("Lapse",)}
     # Who was alone so far has no say where there is an owner.
-    better = {h.epoch.node for h in running(v) if v.alone or stands_better(v, h, mine)}
+    first = v.began if v.began else mine.number
+    better = {h.epoch.node for h in running(v) if v.alone or stands_better(v, h, first)}
     if better:
         return {("Yield", node) for node in better}
     # An owner beyond the peers of its peers is heard of by its signs.
@@ -262,7 +265,7 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
 def starts_first(v: View, rival: Holder, mine: Epoch) -> bool:
     """One order of all that start, whatever lists they have: the digests, and then 6."""
     same = rival.digest == v.digest
-    return stands_better(v, rival, mine) if same else rival.digest < v.digest
+    return stands_better(v, rival, mine.number) if same else rival.digest < v.digest
 
 
 def as_starting(v: View, mine: Epoch) -> set[Essence]:

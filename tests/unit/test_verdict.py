@@ -85,6 +85,18 @@ OWNER = {
     "6: an equal tier runs, older": ({"peers": (peer(C, running=Epoch(2, C)),)}, Yield(C)),
     "6: an equal tier runs, younger": ({"peers": (peer(C, running=Epoch(4, C)),)}, Hold()),
     "6: an equal epoch number, by name": ({"peers": (peer(C, running=Epoch(3, C)),)}, Hold()),
+    "6: an equal tier runs, younger than the epoch that this ownership began with": (
+        {"began": 1, "peers": (peer(C, running=Epoch(2, C)),)},
+        Hold(),
+    ),
+    "6: an equal tier runs, which was older before it went on under a new epoch": (
+        {"peers": (peer(C, running=Epoch(5, C), began=2),)},
+        Yield(C),
+    ),
+    "6: one that a peer hears, which was older before it went on under a new epoch": (
+        {"peers": (peer(A, hears=(heard(Epoch(5, C))._replace(began=2),)),)},
+        Yield(C),
+    ),
     "6: a better tier that an up peer hears": ({"peers": (peer(C, hears=(heard(E5),)),)}, Yield(A)),
     "6: one that a peer hears, but is known to have stopped": (
         {"peers": (peer(C, hears=(heard(E1),)),), "records": (lost(end=End.RELEASED),)},
