@@ -123,10 +123,10 @@ MUTANTS = (
         "self._members.beacon(beacon, source, now_ms) if beacon.name.host != \"x\" else"
         " self._own.application_failed(\"x\", now_ms)", "S5: "),
     one("S5", "a beacon of its own name ends the node", "membership",
-        "            return\n        if beacon.asks:",
-        "            return\n        if beacon.name == self.me:\n"
+        "            return False\n        if beacon.asks:",
+        "            return False\n        if beacon.name == self.me:\n"
         "            self.take_name(source)\n"
-        "            return\n        if beacon.asks:", "rule 10: "),
+        "            return False\n        if beacon.asks:", "rule 10: "),
     drop("2", "a peer that has not spoken is passed over", "verdict", "peer.status is None"),
     one("2", "a cold start does not wait for a better node's sync", "verdict",
         "if lost is not None or s is None or s.synced or", "if s is None or True or"),
@@ -297,7 +297,7 @@ MUTANTS = (
     one("4", "a dying process is not asked again", "membership",
         "contact.next_ms, contact.turn = now_ms, 0", "pass"),
     one("4", "a lost link is not dialled at once", "contacts",
-        "            if at_once:\n", "            if False:\n"),
+        "        if at_once:\n", "        if False:\n"),
     one("4", "a node of a longer tick is taken for silent after four of one's own", "membership",
         "link.patience_ms = self.settings.patience_ms(hello.shared)", "pass"),
     one("4", "an address that a member told holds up the best one", "contact",
@@ -552,6 +552,14 @@ MUTANTS = (
         "self.take_name(link.listens_at(hello))", "pass"),
     one("10", "of two links each end keeps another", "membership",
         "return old.dialled == (self.me > old.name)", "return True"),
+    one("10", "a beacon of another start is no reason to probe the link", "membership",
+        "return old is not None and old.probe(", "return False and old.probe("),
+    one("10", "each beacon of another start has the link probed", "link",
+        "now_ms - self.probed_ms < PROBE_MS", "False"),
+    one("4", "a dial under way when a link is lost holds up others", "contacts",
+        "contact.dial, contact.aside = None, {}", "pass"),
+    one("4", "one that nobody waits for puts off the next", "contact",
+        "return link == self.dial or link in self.aside", "return True"),
     one("11", "a beacon's hint is passed on", "membership",
         "link = self.links.get(beacon.name)\n",
         "link = self.links.get(beacon.name)\n        if link and link.hello:\n"

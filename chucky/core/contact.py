@@ -49,6 +49,10 @@ class Contact:
             return self.addresses
         return [a for a in self.addresses if a not in self.aside.values()]
 
+    def waits_for(self, link: int) -> bool:
+        """Whether it matters to its next dial how this one ends."""
+        return link == self.dial or link in self.aside
+
     def next_address(self) -> Address:
         """Return where to dial now: the best known address each second time; of the others one that
         a link or a member told each second time, however many hints there are."""

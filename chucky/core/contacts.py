@@ -102,7 +102,7 @@ class Contacts:
             return
         dialled.backoff_ms = 0
         dialled.refused.clear()
-        if dialled.aside.pop(link, None) is not None:
+        if dialled.aside.pop(link, None) is not None or dialled.dial != link:
             return
         dialled.dial = None
         if dialled.configured:
@@ -118,19 +118,22 @@ class Contacts:
         if contact is None:
             return
         contact.seen_ms = now_ms
-        if contact.dial is None:
-            contact.next_ms = now_ms + NOBODY_THERE_MS
-            contact.turn = 0
-            if at_once:
-                if contact.urged_ms < now_ms:
-                    # Two at once, then one each 250 ms: who is killed may have been lost just now.
-                    contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms + REDIAL_MS)
-                contact.next_ms = max(now_ms, contact.urged_ms)
+        contact.next_ms = now_ms + NOBODY_THERE_MS
+        contact.turn = 0
+        if at_once:
+            if contact.urged_ms < now_ms:
+                # Two at once, then one each 250 ms: who is killed may have been lost just now.
+                contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms + REDIAL_MS)
+            # A dial that is under way may be the one to take the link's place.
+            since_ms = now_ms if contact.dial is None else contact.began_ms + REDIAL_MS
+            contact.next_ms = max(now_ms, contact.urged_ms, since_ms)
+        # They may be at a former start and come to nothing: they go on, and nobody waits for them.
+        contact.dial, contact.aside = None, {}
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
         """A dial failed; return whose it was, unless it was one aside: the next waits for none."""
         contact = self._dials.pop(link, None)
-        if contact is None:
+        if contact is None or not contact.waits_for(link):
             return None
         self._changed = True
         at = aside = contact.aside.pop(link, None)
@@ -162,7 +165,7 @@ class Contacts:
     def itself(self, link: int, now_ms: int) -> None:
         """That dial reached this very node, or so it seems: do not dial there again soon."""
         contact = self._dials.pop(link, None)
-        if contact is not None:
+        if contact is not None and contact.waits_for(link):
             self._changed = True
             at = contact.aside.pop(link, None)
             if at is None:

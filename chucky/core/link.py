@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from chucky.messages import Hello, Member, Status
 from chucky.names import Address, NodeName
 
+PROBE_MS = 250
+
 
 @dataclass(slots=True)
 class Link:
@@ -26,7 +28,8 @@ class Link:
     hello: Hello | None = None
     said: Hello | None = None  # our last, without uptime and members
     told: frozenset[Member] = frozenset()  # the members that it has been told of
-    probe_tick: int = 0  # of a newcomer: the tick after which the first must have spoken
+    probe_tick: int = 0  # goes out at once; of a newcomer: the first must answer it
+    probed_ms: int | None = None  # when it was last to go out for a beacon
     leaving: bool = False
     asked_tick: int = 0  # the tick of ours whose echo is timed; 0: none
     asked_ms: int = 0  # when it was sent
@@ -38,6 +41,14 @@ class Link:
         """Take the place of another one with the same process: what was said on that holds."""
         self.status, self.news, self.echo = old.status, old.news, old.echo
         self.since_tick, self.mute_ms = old.since_tick, old.mute_ms
+
+    def probe(self, tick: int, now_ms: int) -> bool:
+        """Another start of its node was heard: ask whether this one speaks, but not all the time,
+        since it may be a stranger who was heard. A host that started anew resets the link."""
+        if self.probed_ms is not None and now_ms - self.probed_ms < PROBE_MS:
+            return False
+        self.probe_tick, self.probed_ms = tick, now_ms
+        return True
 
     def asks(self, tick: int, now_ms: int) -> None:
         """A Status with this tick of ours goes out on it."""

@@ -71,16 +71,18 @@ class Membership:
         """Return the link in use with this id."""
         return next(iter([known for known in self.links.values() if known.id == link]), None)
 
-    def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> None:
-        """Take a hint: a node may be there. Answer when it asks."""
+    def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> bool:
+        """Take a hint: a node may be there. Answer when it asks. Return whether to probe a link."""
         if not self.heeds(beacon):
-            return
+            return False
         if beacon.asks:
             self._answer(source, now_ms)
-        if self.lacks(beacon):
-            at = Address(source.host, beacon.port)
-            listed = self.listed(beacon.name)
-            self.contacts.hint(beacon.name, beacon.incarnation, at, listed, now_ms)
+        if not self.lacks(beacon):
+            return False
+        at, listed = Address(source.host, beacon.port), self.listed(beacon.name)
+        self.contacts.hint(beacon.name, beacon.incarnation, at, listed, now_ms)
+        old = self.links.get(beacon.name)
+        return old is not None and old.probe(self.tick + 1, now_ms)
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon is another node's, and asks or is of one that is not linked."""
@@ -139,8 +141,8 @@ class Membership:
         self._newcomers[new.id] = new
 
     def probed(self, tick: int) -> list[NodeName]:
-        """Return the names whose first node must answer this very tick of ours, or lose them."""
-        return [n.name for n in self._newcomers.values() if n.probe_tick == tick]
+        """Return the names whose first node must answer this very tick of ours, or be doubted."""
+        return [k.name for k in self._all() if k.probe_tick == tick]
 
     def _keeps(self, old: Link, new: Link) -> bool:
         """Whether of two links with the same incarnation the old one is kept.
@@ -393,7 +395,5 @@ class Membership:
     def deadlines(self, now_ms: int) -> list[int]:
         """Return each time at which settle has something to do."""
         times = [max(link.alive_ms + link.patience_ms, now_ms + 1) for link in self._all()]
-        for due_ms in (self.contacts.deadline(self.links), self.hellos.due_ms):
-            if due_ms is not None:
-                times.append(due_ms)
-        return times
+        others = (self.contacts.deadline(self.links), self.hellos.due_ms)
+        return times + [due_ms for due_ms in others if due_ms is not None]

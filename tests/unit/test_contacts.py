@@ -171,6 +171,43 @@ def test_a_link_that_is_lost_just_after_it_was_dialled_is_dialled_at_once() -> N
     assert known.deadline(set()) == 1
 
 
+def test_a_dial_under_way_when_a_link_is_lost_holds_up_no_other() -> None:
+    """It may be at a former start of the node, and come to nothing."""
+    known = contacts()
+    for address in (AT, at(7)):
+        known.told(A, address, True, 0)
+    formers = []
+    for now_ms in (0, 1000):
+        ((link, _),) = known.due(set(), now_ms)
+        formers.append(link)
+        if now_ms == 0:
+            known.ended(link, Ended.UNREACHED, now_ms)
+    known.give_up(set(), 1000 + LEASH_MS)  # that at the second address goes aside
+    formers += [link for link, _ in known.due(set(), 2000)]
+    known.came_up(-1, A, True, None)
+    known.lost(A, at_once=True, now_ms=5000)
+    for expected in (AT, at(7)):
+        ((link, address),) = known.due(set(), 5000)
+        assert address == expected
+        for former in formers:
+            assert known.ended(former, Ended.UNREACHED, 5000) is None
+        found = known.ended(link, Ended.REFUSED, 5000)
+        assert found is not None and found.name == A
+
+
+def test_a_dial_begun_just_before_a_link_is_lost_may_take_its_place() -> None:
+    known = contacts()
+    known.told(A, AT, True, 0)
+    ((link, _),) = known.due(set(), 0)
+    known.came_up(-1, A, True, None)
+    known.lost(A, at_once=True, now_ms=10)
+    assert known.deadline(set()) == REDIAL_MS
+    known.came_up(link, A, True, AT)
+    assert known.deadline({A}) is None
+    known.lost(A, at_once=True, now_ms=5000)
+    assert known.deadline(set()) == 5000
+
+
 def test_a_linked_node_is_not_dialled() -> None:
     known = contacts()
     known.told(A, AT, True, 0)

@@ -301,6 +301,17 @@ def test_a_status_is_news_once_and_in_order() -> None:
     assert b.members.status(-9, status(6), 4) is None  # a link that is no more
 
 
+def test_a_beacon_of_another_start_has_the_link_probed_but_not_all_the_time() -> None:
+    b = End(B)
+    b.up(-1, A, incarnation=10)
+    for incarnation, probed in ((10, []), (11, [0, 250, 500, 750])):
+        beacon = Beacon(A, incarnation, 4041, False)
+        times = range(0, 1000, 50)
+        assert [t for t in times if b.members.beacon(beacon, at(A), t)] == probed
+    assert b.members.probed(b.members.tick + 1) == [A]
+    assert not b.members.beacon(Beacon(C, 10, 4041, False), at(C), 2000)
+
+
 def test_beacons_are_answered_so_many_times_a_second() -> None:
     b = End(B)
     for number in range(100):

@@ -905,6 +905,19 @@ def test_a_restarted_node_whose_old_link_is_silent_gets_in_after_the_tick_time()
     assert cluster.most_served() == 1
 
 
+def test_a_machine_that_starts_anew_is_linked_anew_at_its_beacon() -> None:
+    """Within the tick time its old link is not silent yet."""
+    slow = Settings(settings().distributed, NodeSettings(tick_ms=2500))
+    cluster = running(Cluster(slow), "a", "b")
+    cluster.power_off("b")
+    cluster.cut("a", "b")
+    cluster.start("b")
+    cluster.run(100)  # its first beacon is lost
+    cluster.heal()
+    b = cluster.hosts["b"]
+    assert cluster.run_until(lambda: bool(b.view().nodes[0].last_heard_ms)) <= 200
+
+
 def test_an_owner_that_yielded_a_higher_epoch_to_goes_on_above_it() -> None:
     # (1, a) and (1, b): the same number, but a relay throws away what is below (1, b).
     cluster = Cluster(linear())
