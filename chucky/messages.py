@@ -64,7 +64,7 @@ class Heard(NamedTuple):
     holds: Holds
     digest: bytes
     age_ms: int
-    began: int = 0  # as in the holder's Status
+    began: int = 0  # as the holder says
 
 
 class Naming(NamedTuple):
@@ -117,8 +117,8 @@ class Status(NamedTuple):
     on_standby: bool = False  # an administrator told the sender to give it away, and not to take it
     placed: Placed | None = None
     anew: int = 0  # with ready: the number of the placement that the sender started after
-    # With running: the number of the epoch that this ownership began with, if it went on under a
-    # new one since; else 0. Of two owners the numbers that they began with count (design rule 6).
+    # With running or starting: the number that this ownership counts from where owners meet (design
+    # rule 6), that of its first epoch (docs/decisions/0027).
     began: int = 0
 
     @property

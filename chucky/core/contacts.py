@@ -18,7 +18,8 @@ NOBODY_THERE_MS = 1000
 # have a table and places each: names that a stranger invents crowd out no listed node.
 MAX_UNPROVEN = 64
 # At a time, or as many as nodes are listed, without those aside: with them up to five times as many
-# sockets, each for at most the connect and handshake time.
+# sockets, each for at most the connect and handshake time. Who has the cookie and resets its links
+# can have one more each REDIAL_MS of that time, which nobody waits for.
 MAX_UNPROVEN_DIALS = 16
 MAX_ASIDE = 4  # of one node: a dial at each address
 MAX_TOLD = 256  # names, past which no member's word adds one: four full clusters

@@ -337,6 +337,8 @@ class Node:
             self._exit(0, "stopped")
 
     def _decide(self, now_ms: int) -> None:
+        if self._speech.alone:
+            self._own.knew_nobody()
         for _ in range(MAX_VERDICTS):
             view = self._view(now_ms)
             if self._lease is not None:

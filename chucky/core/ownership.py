@@ -73,7 +73,7 @@ class Ownership:
         self.records = Records()
         self.highest: Epoch | None = None
         self.running: Epoch | None = None
-        self.began = 0  # with running: as in Status
+        self.began = 0  # with running or starting: as in Status
         self.starting: Epoch | None = None
         self.asked_tick = self.asked_by_ms = 0  # while the peers have yet to hear of `starting`
         self.naming: Naming | None = None
@@ -85,7 +85,6 @@ class Ownership:
         self.lapsed: Epoch | None = None
         self.aside_ms: int | None = None  # since when it stands aside
         self.declined: dict[tuple[NodeName, int], int] = {}
-        self._declines = 0  # in a row
         self.wants = False  # a takeover to this node is asked for
         self.on_standby = False
         self.placed_tick = self.placed_ms = 0  # since when it is placed here; 0: it is not
@@ -98,9 +97,9 @@ class Ownership:
         self._readying: Epoch | None = None
         self._cause = "start"  # of the last transition
         self._moved = ""  # the sentence that precedes "Application is started"
-        self._failures = 0
+        self._declines = self._failures = 0  # in a row
         self._started_ms = 0
-        self._prepare()
+        self._emit(Prepare())
 
     @property
     def state(self) -> State:
@@ -121,6 +120,12 @@ class Ownership:
         if epoch is not None and epoch.number < EPOCH_LIMIT:
             if self.highest is None or epoch > self.highest:
                 self.highest = epoch
+
+    def knew_nobody(self) -> None:
+        """It began where it was alone: no number of others was known, so it is as one that begins
+        above the highest that they tell of now."""
+        if self.highest is not None and self.highest not in (self.running, self.starting):
+            self.began = self.highest.number + 1
 
     def _new_epoch(self) -> Epoch:
         self.highest = Epoch(1 if self.highest is None else self.highest.number + 1, self.me)
@@ -164,7 +169,7 @@ class Ownership:
         """It answers under this epoch."""
         if self.starting != epoch:
             return
-        self.running, self.starting, self.began = epoch, None, 0
+        self.running, self.starting = epoch, None
         self._started_ms = now_ms
         self.records.runs_here(epoch, self.incarnation, 0, now_ms)
         if self._moved:
@@ -191,10 +196,8 @@ class Ownership:
         self._failures += 1
         self.retry_ms = now_ms + wait_ms
         if why != self.trouble:
-            sentence = (
-                f"{self.me} cannot run {self.application}: {why}; it stands aside, then retries"
-            )
-            self._report(Level.ERROR, sentence, epoch)
+            what = f"cannot run {self.application}: {why}; it stands aside, then retries"
+            self._report(Level.ERROR, f"{self.me} {what}", epoch)
         self.trouble = why
 
     def stand_by(self, on: bool) -> None:
@@ -226,12 +229,9 @@ class Ownership:
         """Get ready anew when the back-off is over."""
         if self.retry_ms is not None and now_ms >= self.retry_ms:
             self.retry_ms = None
-            self._prepare()
+            self._emit(Prepare())
         elif self.running is not None and now_ms - self._started_ms >= PROVEN_MS:
             self._failures = 0
-
-    def _prepare(self) -> None:
-        self._emit(Prepare())
 
     def _report(self, level: Level, sentence: str, epoch: Epoch | None) -> None:
         self._emit(Report(level, sentence, self._cause, None, epoch))
@@ -243,7 +243,7 @@ class Ownership:
         self.anew = verdict.anew
         if verdict.epoch not in (self.ready, self._readying):
             self.ready, self._readying = None, verdict.epoch
-            self._prepare()
+            self._emit(Prepare())
 
     def _start(self, verdict: Verdict, tick: int, now_ms: int) -> None:
         self._moved = ""
@@ -257,6 +257,7 @@ class Ownership:
             self.records.released(self.naming.epoch, self.incarnation)
             self.naming = None
         self.starting = self._new_epoch()
+        self.began = self.starting.number
         if self.lease is None and isinstance(verdict, Start):
             # A lease, or having been named, keeps all others away; else the peers have to hear. One
             # that is up and does not has not heard this node either: it ends the link by then.
@@ -326,8 +327,6 @@ class Ownership:
         self.naming = None
 
     def _advance(self, verdict: Verdict, tick: int, now_ms: int) -> None:
-        assert self.running is not None
-        self.began = self.began or self.running.number
         self.running = self._new_epoch()
         self.records.runs_here(self.running, self.incarnation, tick, now_ms)
 

@@ -9,6 +9,7 @@ from chucky.core.lease import majority
 from chucky.core.link import Link
 from chucky.core.membership import Membership
 from chucky.core.ownership import Ownership
+from chucky.core.standing import seniority
 from chucky.core.startup import Look, Sync
 from chucky.messages import Epoch, Heard, Holds
 from chucky.names import Address, NodeName
@@ -178,12 +179,6 @@ def _owner(
     if own.running is not None:
         return own.me, own.running, None
 
-    def standing(found: tuple[Epoch, int, int]) -> tuple[int, int, Epoch]:
-        epoch, began, _ = found
-        tier = settings.distributed.nodes.tier(epoch.node)
-        worst = len(settings.distributed.nodes.tiers)
-        return (worst if tier is None else tier, began or epoch.number, epoch)
-
     direct = [
         (link.status.running, link.status.began, link.id)
         for link in members.links.values()
@@ -192,7 +187,10 @@ def _owner(
     found = direct or list(_heard_by_others(members, own.me))
     if not found:
         return None, None, None
-    epoch, _, link = found[0] if len(found) == 1 else min(found, key=standing)
+    if len(found) > 1:
+        d = settings.distributed
+        found.sort(key=lambda f: seniority(d.nodes, d.takeover, f[1], f[0].node))
+    epoch, _, link = found[0]
     return epoch.node, epoch, link
 
 

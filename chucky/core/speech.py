@@ -127,5 +127,5 @@ class Speech:
             own.naming, own.records.signs(now_ms), hears, lease.claim if lease else 0,
             lease.backing if lease else None, own.wants, own.on_standby,
             Placed(own.placed_tick, now_ms - own.placed_ms) if own.placed_tick else None,
-            own.anew if own.ready is not None else 0, own.began if own.running is not None else 0,
+            own.anew if own.ready is not None else 0, own.began,
         )  # fmt: skip

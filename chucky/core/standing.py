@@ -1,8 +1,9 @@
 """Who stands before whom: of the nodes that could start, and of two owners that meet."""
 
 from chucky.core.view import PeerView, View
-from chucky.messages import Backing, Epoch, Heard
+from chucky.messages import Backing, Heard
 from chucky.names import NodeName
+from chucky.priority import PriorityList
 
 
 def precedence(view: View, name: NodeName, incarnation: int) -> tuple[int, NodeName]:
@@ -31,27 +32,29 @@ def better_tier(view: View, one: NodeName, other: NodeName) -> bool:
     return tier is not None and (than is None or tier < than)
 
 
-def outranks(view: View, began: int, rival: Heard) -> bool:
-    """6: whether this node, whose ownership began with this number, stands better than the rival.
-    Of one that went on under a new epoch the first counts, so no standing is ever turned round."""
-    one, other = began, rival.began or rival.epoch.number
-    # Where the lists differ (8), only what both sides see alike is compared.
-    tiers = (0, 0)
-    if rival.digest == view.digest:
-        tiers = (_tier(view, view.me), _tier(view, rival.epoch.node))
-    mine, theirs = (tiers[0], one), (tiers[1], other)
-    if not view.takeover or rival.digest != view.digest:
-        mine, theirs = (one, tiers[0]), (other, tiers[1])
-    return (*mine, view.me) < (*theirs, rival.epoch.node)
+def seniority(
+    nodes: PriorityList, takeover: bool, began: int, node: NodeName
+) -> tuple[int, int, NodeName]:
+    """6: what orders the owners of one list, the one that goes on the least."""
+    tier = _tier(nodes, node)
+    return (tier, began, node) if takeover else (began, tier, node)
 
 
-def goes_first(view: View, epoch: Epoch, rival: Heard) -> bool:
-    """Whether this node, starting `epoch`, goes on before the rival, which starts, too: in an order
+def outranks(view: View, rival: Heard) -> bool:
+    """6: whether this node, which runs or starts, stands better than the rival."""
+    if rival.digest != view.digest:  # 8: only what both sides see alike is compared
+        return (view.began, view.me) < (rival.began, rival.epoch.node)
+    mine = seniority(view.nodes, view.takeover, view.began, view.me)
+    return mine < seniority(view.nodes, view.takeover, rival.began, rival.epoch.node)
+
+
+def goes_first(view: View, rival: Heard) -> bool:
+    """Whether this node, which starts, goes on before the rival, which starts, too: in an order
     that leads in no circle, so that of all that start at once one goes on."""
     # `outranks` orders two: beside a third one of another list it may.
     if rival.digest != view.digest:
         return view.digest < rival.digest
-    return outranks(view, epoch.number, rival)
+    return outranks(view, rival)
 
 
 def claims_first(view: View, backed: Backing) -> bool:
@@ -80,9 +83,9 @@ def _alike(view: View, peer: PeerView) -> bool:
 
 
 def _rank(view: View, name: NodeName) -> tuple[int, NodeName]:
-    return _tier(view, name), name
+    return _tier(view.nodes, name), name
 
 
-def _tier(view: View, name: NodeName) -> int:
-    tier = view.nodes.tier(name)
-    return len(view.nodes.tiers) if tier is None else tier
+def _tier(nodes: PriorityList, name: NodeName) -> int:
+    tier = nodes.tier(name)
+    return len(nodes.tiers) if tier is None else tier

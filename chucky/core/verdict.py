@@ -49,7 +49,7 @@ def decide(view: View) -> Verdict:
     if view.naming is not None:
         return _as_yielding(view, view.naming)
     if view.starting is not None:
-        return _as_starting(view, view.starting)
+        return _as_starting(view)
     return _as_standby(view)
 
 
@@ -72,7 +72,7 @@ def _as_owner(view: View, epoch: Epoch) -> Verdict:
         return Lapse()
     rivals = [h for h in view.holders if h.holds is Holds.RUNNING]
     for rival in sorted(rivals, key=lambda h: h.epoch):
-        if view.alone or not outranks(view, view.began or epoch.number, rival):
+        if view.alone or not outranks(view, rival):
             return Yield(rival.epoch.node)
     # Another holder would go above this one in turn, and so on.
     unheard_ms = list(_may_run_unheard(view, epoch))
@@ -175,14 +175,14 @@ def _successor_gone(view: View, naming: Naming) -> tuple[bool, int | None]:
     return view.now_ms >= silent_ms, silent_ms
 
 
-def _as_starting(view: View, epoch: Epoch) -> Verdict:
+def _as_starting(view: View) -> Verdict:
     """S1: of two that start beside one peer the later one is told of the other, at the latest with
     the echo that it waits for. Of those that hear of each other one goes on."""
     if view.asked_tick == 0:
         return Hold("starting")
     rivals = view.holders
     late = view.now_ms >= view.asked_by_ms
-    lost = any(h.holds is not Holds.STARTING or not goes_first(view, epoch, h) for h in rivals)
+    lost = any(h.holds is not Holds.STARTING or not goes_first(view, h) for h in rivals)
     leaves = view.on_standby or view.stop_by_ms is not None
     # S4: a peer, as it is asked, may tell that the owner lived longer than this node knew.
     if lost or (late and rivals) or view.listening or leaves or _loss(view)[0] is not None:

@@ -89,7 +89,7 @@ class View:
     # Who was named and did not start, and until when it is named no more.
     declined: Mapping[tuple[NodeName, int], int] = field(default_factory=dict)
     alone: bool = False  # nobody was heard or told anything before this step
-    began: int = 0  # with running: as in Status
+    began: int = 0  # as in Status
     lease: LeaseView | None = None  # None: quorum = "reachable"
     mixed: bool = field(init=False)  # a peer is up whose digest differs, where that concerns us
     holders: tuple[Heard, ...] = field(init=False)  # as heard directly or by a peer that is up

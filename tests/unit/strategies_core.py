@@ -50,7 +50,7 @@ def namings(of: NodeName) -> Iterator[Naming]:
 def of_a_status(of: NodeName) -> list[Sequence[Difference]]:
     """What a node of this name may say unlike a quiet standby, by kind."""
     heards = itertools.product(
-        epochs(*NODES), INCARNATIONS, Holds, (MINE, MINE, OTHER), (0,), (0, 0, 1)
+        epochs(*NODES), INCARNATIONS, Holds, (MINE, MINE, OTHER), (0,), (1, 2)
     )
     signs = itertools.product(epochs(*NODES), (5,), (1,), End, (0,), (ME,), (INCARNATION,))
     return [
@@ -156,6 +156,8 @@ def peer(draw: st.DrawFn, of: NodeName) -> PeerView:
         if field in HOLDS_FIELDS:
             said.update(dict.fromkeys(HOLDS_FIELDS))
         said[field] = value
+        if isinstance(value, Epoch):
+            said["began"] = value.number
     return PeerView(of, draw(incarnations), None if draw(tenths) == 9 else Status(**said))
 
 
@@ -166,6 +168,8 @@ def views(draw: st.DrawFn) -> View:
     held = draw(helds)
     if held is not None and believed["nodes"].tier(ME) is not None:  # else it never owns
         believed.update([held])
+        if isinstance(held[1], Epoch):
+            believed.setdefault("began", held[1].number)
     where = {of: draw(places) for of in OTHERS}
     return View(
         **believed,

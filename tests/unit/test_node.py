@@ -1190,9 +1190,10 @@ def test_an_ownership_counts_from_its_first_epoch_until_it_ends() -> None:
             elif isinstance(action, ac.Send) and isinstance(action.message, Status):
                 told.append((action.message.running, action.message.began))
 
-    def hears_of(number: int) -> ev.MessageReceived:
-        highest = Epoch(number, name("c"))
-        return ev.MessageReceived(1, Status(number, 0, settings().digest, "", highest=highest))
+    def knows(number: int) -> ev.MessageReceived:
+        highest = Epoch(number, name("c")) if number else None
+        said = Status(number + 1, 0, settings().digest, "", highest=highest)
+        return ev.MessageReceived(1, said)
 
     def owns(event: ev.Event) -> None:
         nonlocal now_ms
@@ -1203,12 +1204,13 @@ def test_an_ownership_counts_from_its_first_epoch_until_it_ends() -> None:
 
     owns(ev.Wake())
     step(ev.LinkUp(1, name("b"), 20, Address("10.0.0.1", 4041)))
-    for event in (hears_of(4), hears_of(7)):
+    for event in (knows(0), knows(4), knows(7)):
         step(event)
     owns(ev.ApplicationFailed("it crashed"))
     step(ev.LinkUp(2, name("b"), 21, Address("10.0.0.1", 4041)))
     assert [t for t in dict.fromkeys(told) if t[0]] == [
-        (Epoch(5, name("a")), 1), (Epoch(8, name("a")), 1), (Epoch(9, name("a")), 0)
+        (Epoch(1, name("a")), 1), (Epoch(5, name("a")), 1), (Epoch(8, name("a")), 1),
+        (Epoch(9, name("a")), 9),
     ]  # fmt: skip
 
 
@@ -1217,7 +1219,7 @@ def test_a_relay_goes_to_the_owner_that_will_go_on() -> None:
     equals = settings(nodes=PriorityList(((A, B, C),)))
     node = Node(equals, name("c"), 30, 0)
     older, younger = Epoch(3, name("b")), Epoch(2, name("a"))
-    for link, owner, epoch, began in ((1, "a", younger, 0), (2, "b", older, 1)):
+    for link, owner, epoch, began in ((1, "a", younger, 2), (2, "b", older, 1)):
         node.step(ev.LinkUp(link, name(owner), link, Address("10.0.0.1", 4041)), 1)
         said = Status(1, 0, equals.digest, "owner", highest=older, running=epoch, began=began)
         node.step(ev.MessageReceived(link, said), 1)
@@ -1363,7 +1365,9 @@ _STATUSES = st.builds(
         max_size=12,
     ).map(tuple),
     st.lists(
-        st.builds(Heard, _EPOCHS, _NUMBERS, st.sampled_from(Holds), st.just(b""), _NUMBERS),
+        st.builds(
+            Heard, _EPOCHS, _NUMBERS, st.sampled_from(Holds), st.just(b""), _NUMBERS, _NUMBERS
+        ),
         max_size=5,
     ).map(tuple),
     claim=_NUMBERS,
@@ -1372,6 +1376,7 @@ _STATUSES = st.builds(
     on_standby=st.booleans(),
     placed=st.none() | st.builds(Placed, _NUMBERS, _NUMBERS),
     anew=_NUMBERS,
+    began=_NUMBERS,
 )
 
 

@@ -97,7 +97,7 @@ class Holder:
     epoch: Epoch
     digest: bytes
     direct: bool
-    first: int  # the number of the epoch that this ownership began with
+    began: int  # what this ownership counts from where owners meet
 
 
 def holders(v: View) -> set[Holder]:
@@ -105,13 +105,11 @@ def holders(v: View) -> set[Holder]:
     found = set()
     for s in said(v).values():
         if s.running:
-            first = s.began if s.began else s.running.number
-            found.add(Holder(Holds.RUNNING, s.running, s.digest, True, first))
+            found.add(Holder(Holds.RUNNING, s.running, s.digest, True, s.began))
         if s.starting:
-            found.add(Holder(Holds.STARTING, s.starting, s.digest, True, s.starting.number))
+            found.add(Holder(Holds.STARTING, s.starting, s.digest, True, s.began))
         if s.naming:
-            epoch = s.naming.epoch
-            found.add(Holder(Holds.NAMING, epoch, s.digest, True, epoch.number))
+            found.add(Holder(Holds.NAMING, s.naming.epoch, s.digest, True, s.began))
         for h in s.hears:
             if h.epoch.node == v.me:
                 continue
@@ -128,8 +126,7 @@ def holders(v: View) -> set[Holder]:
                 for r in v.records
             )
             if h.holds is not Holds.RUNNING or not known_to_have_stopped:
-                first = h.began if h.began else h.epoch.number
-                found.add(Holder(h.holds, h.epoch, h.digest, False, first))
+                found.add(Holder(h.holds, h.epoch, h.digest, False, h.began))
     return found
 
 
@@ -165,24 +162,23 @@ def backed(v: View, verdict: Essence) -> set[Essence]:
 # -- the owner
 
 
-def stands_better(v: View, rival: Holder, first: int) -> bool:
-    """6: tier, then the number of the first epoch of this ownership, then name; with takeover =
-    false the number first; 8: where the lists differ a tier says nothing."""
+def stands_better(v: View, rival: Holder) -> bool:
+    """6: tier, then the number that an ownership counts from, then name; with takeover = false the
+    number first; 8: where the lists differ a tier says nothing."""
 
     def standing(number: int, node: NodeName) -> tuple[Any, ...]:
         if rival.digest != v.digest:
             return (number, node)
         return (number, tier(v, node), node) if not v.takeover else (tier(v, node), number, node)
 
-    return standing(rival.first, rival.epoch.node) < standing(first, v.me)
+    return standing(rival.began, rival.epoch.node) < standing(v.began, v.me)
 
 
 def as_owner(v: View, mine: Epoch) -> set[Essence]:
     if v.lease is not None and (v.lease.until_ms is None or v.now_ms >= v.lease.until_ms):
         return {("Lapse",)}
     # Who was alone so far has no say where there is an owner.
-    first = v.began if v.began else mine.number
-    better = {h.epoch.node for h in running(v) if v.alone or stands_better(v, h, first)}
+    better = {h.epoch.node for h in running(v) if v.alone or stands_better(v, h)}
     if better:
         return {("Yield", node) for node in better}
     # An owner beyond the peers of its peers is heard of by its signs.
@@ -262,20 +258,20 @@ def as_yielding(v: View, naming: Naming) -> set[Essence]:
 # -- the node that starts
 
 
-def starts_first(v: View, rival: Holder, mine: Epoch) -> bool:
+def starts_first(v: View, rival: Holder) -> bool:
     """One order of all that start, whatever lists they have: the digests, and then 6."""
     same = rival.digest == v.digest
-    return stands_better(v, rival, mine.number) if same else rival.digest < v.digest
+    return stands_better(v, rival) if same else rival.digest < v.digest
 
 
-def as_starting(v: View, mine: Epoch) -> set[Essence]:
+def as_starting(v: View) -> set[Essence]:
     """S1: all peers have heard that it starts, and no other holder is known; a tick time later it
     goes on without those that said nothing, and gives way to every other."""
     if v.asked_tick == 0:
         return HOLD
     over = v.now_ms >= v.asked_by_ms
     others = holders(v)
-    ahead = {h for h in others if h.how is not Holds.STARTING or over or starts_first(v, h, mine)}
+    ahead = {h for h in others if h.how is not Holds.STARTING or over or starts_first(v, h)}
     if v.listening or v.stop_by_ms is not None or v.on_standby or ahead:
         return {("Withdraw",)}
     unasked = [p for p in v.peers if p.status is None or p.status.echo < v.asked_tick]
@@ -462,7 +458,7 @@ def twin(v: View) -> set[Essence]:
         return as_owner(v, v.running)
     if v.naming is not None:
         return as_yielding(v, v.naming)
-    return as_standby(v) if v.starting is None else as_starting(v, v.starting)
+    return as_standby(v) if v.starting is None else as_starting(v)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -41,7 +41,13 @@ INCARNATIONS = {A: 10, B: 20, C: 30, D: 40, Z: 5}
 def status(**said: object) -> Status:
     """What a listed, synced, able standby says, but for `said`."""
     standby = Status(50, 50, MINE, "standby", listed=True, synced=True, able=True)
-    return standby._replace(**said)  # type: ignore[arg-type]
+    return standby._replace(**counted(said))  # type: ignore[arg-type]
+
+
+def counted(said: dict[str, object]) -> dict[str, object]:
+    """An ownership counts from its epoch, but where it is told otherwise."""
+    holds = said.get("running") or said.get("starting")
+    return {"began": holds.number if isinstance(holds, Epoch) else 0, **said}
 
 
 def peer(node: object, **said: object) -> PeerView:
@@ -60,7 +66,7 @@ def view(**seen: object) -> View:
         free_since_ms=0, listening=False, synced=True, able=True, stop_by_ms=None, highest=None,
         running=None, starting=None, naming=None, naming_tick=0, ready_sent_ms={},
     )  # fmt: skip
-    return dataclasses.replace(alone, **seen)  # type: ignore[arg-type]
+    return dataclasses.replace(alone, **counted(seen))  # type: ignore[arg-type]
 
 
 def lost(node: object = A, ago_ms: int = 0, **known: object) -> Record:
@@ -71,7 +77,7 @@ def lost(node: object = A, ago_ms: int = 0, **known: object) -> Record:
 
 
 def heard(epoch: Epoch, holds: Holds = Holds.RUNNING, digest: bytes = MINE) -> Heard:
-    return Heard(epoch, INCARNATIONS[epoch.node], holds, digest, 0)
+    return Heard(epoch, INCARNATIONS[epoch.node], holds, digest, 0, epoch.number)
 
 
 NAMED_C = {"end": End.NAMED, "successor": C, "successor_incarnation": 30}
