@@ -1214,14 +1214,17 @@ def test_an_ownership_counts_from_its_first_epoch_until_it_ends() -> None:
     ]  # fmt: skip
 
 
-def test_a_relay_goes_to_the_owner_that_will_go_on() -> None:
-    """Of two equals the one that began to own first, though it goes on under a higher epoch."""
-    equals = settings(nodes=PriorityList(((A, B, C),)))
-    node = Node(equals, name("c"), 30, 0)
+@pytest.mark.parametrize(
+    "shared", [settings(nodes=PriorityList(((A, B, C),))), linear(takeover=False)]
+)
+def test_a_relay_goes_to_the_owner_that_will_go_on(shared: Settings) -> None:
+    """The one that began to own first, though it goes on under a higher epoch: of two equals, and
+    of any two where nothing is taken over."""
+    node = Node(shared, name("c"), 30, 0)
     older, younger = Epoch(3, name("b")), Epoch(2, name("a"))
     for link, owner, epoch, began in ((1, "a", younger, 2), (2, "b", older, 1)):
         node.step(ev.LinkUp(link, name(owner), link, Address("10.0.0.1", 4041)), 1)
-        said = Status(1, 0, equals.digest, "owner", highest=older, running=epoch, began=began)
+        said = Status(1, 0, shared.digest, "owner", highest=older, running=epoch, began=began)
         node.step(ev.MessageReceived(link, said), 1)
     assert (node.route.owner, node.route.relay) == (name("b"), 2)
 
