@@ -549,6 +549,8 @@ MUTANTS = (
         "and status.echo >= newcomer.probe_tick:", "and False:"),
     one("10", "an old word of the first refuses the second", "membership",
         "and status.echo >= newcomer.probe_tick:", "and True:"),
+    one("10", "what the second of a name said while it waited is forgotten", "node",
+        "if newcomer and newcomer.status:", "if False:"),
     one("10", "a third of one name has the second refused", "membership",
         "del self._newcomers[other.id]\n                self.emit(Close(other.id))",
         "self._drop_newcomer(other)"),

@@ -37,7 +37,8 @@ class Membership:
     started_ms: int
     emit: Callable[[Action], None]
     take_name: Callable[[Address], None]
-    link_ended: Callable[[Link, bool], None]  # heard: it was ended, not only silent
+    # It was ended (not only silent), and the link that waited for its name and comes in.
+    link_ended: Callable[[Link, bool, Link | None], None]
     proven_dead: Callable[[NodeName, int], None]  # a peer that was linked, and its incarnation
     links: dict[NodeName, Link] = field(default_factory=dict)
     gone: dict[NodeName, Gone] = field(default_factory=dict)
@@ -226,12 +227,12 @@ class Membership:
             gone.asked_by_ms = now_ms + self._tick_time_ms
         how = "left" if link.leaving else "ended its link" if heard else "is silent"
         self.emit(Report(Level.INFO, f"{link.name} {how}: it is down", "down", link.name))
-        self.link_ended(link, heard)
-        newcomers = [n for n in self._newcomers.values() if n.name == link.name]
-        if newcomers:
-            newcomer = min(newcomers, key=lambda n: n.incarnation != link.incarnation)
+        waits = [n for n in self._newcomers.values() if n.name == link.name]
+        newcomer = min(waits, key=lambda n: n.incarnation != link.incarnation, default=None)
+        if newcomer:
             del self._newcomers[newcomer.id]
             self._take(newcomer, now_ms)
+        self.link_ended(link, heard, newcomer)
 
     def _drop_newcomer(self, newcomer: Link) -> None:
         """The first of this name lives: tell the second where, and end its link."""

@@ -295,10 +295,12 @@ class Node:
             self._own.heard_of(status.running)
             self._own.records.running(status.running, link.incarnation, status.tick, now_ms)
 
-    def _link_ended(self, link: Link, heard: bool) -> None:
+    def _link_ended(self, link: Link, heard: bool, newcomer: Link | None) -> None:
         if heard:
             self._owner_ended(link, self._stepped_ms)
         self._differences.forget(link.name)
+        if newcomer and newcomer.status:  # said while it waited, it counts from now on
+            self._hear(newcomer, newcomer.status, newcomer.heard_ms)
 
     def _owner_ended(self, link: Link, now_ms: int) -> None:
         """The end of a link is a sign of the owner's life, whoever has its name (S4)."""

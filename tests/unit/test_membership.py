@@ -39,7 +39,7 @@ class End:
     def __post_init__(self) -> None:
         self.members = Membership(
             SETTINGS, self.me, self.incarnation, Look(TICK_TIME_MS), 0, self.out.append,
-            self.taken.append, lambda link, heard: self.ended.append((link.id, heard)),
+            self.taken.append, lambda link, heard, _: self.ended.append((link.id, heard)),
             lambda name, incarnation: self.dead.append((name, incarnation)),
         )  # fmt: skip
 

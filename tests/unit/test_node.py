@@ -1176,6 +1176,38 @@ def test_an_epoch_told_on_a_link_that_waits_for_its_name_is_not_begun_again() ->
     assert node.snapshot().highest == highest
 
 
+def comes_in(shared: Settings, said: Status) -> list[ac.Action]:
+    """What b does as a link of a's next start, which waited for its name and said this, is used."""
+    node, at, actions = Node(shared, name("b"), 20, 0), Address("10.0.0.1", 4041), []
+    for now_ms, event in (
+        (0, ev.ApplicationReady()),
+        (0, ev.LinkUp(-1, name("a"), 10, at)),
+        (0, ev.LinkUp(-3, name("c"), 30, at)),
+        (1, ev.MessageReceived(-3, Status(1, 0, shared.digest, "", True, True))),
+        (500, ev.LinkUp(-2, name("a"), 11, at)),
+        (500, ev.MessageReceived(-2, said._replace(digest=shared.digest))),
+        (500, ev.LinkDown(-1, ev.Ended.CLOSED, name("a"), at)),
+    ):
+        actions = node.step(event, now_ms)
+    return actions
+
+
+def test_what_is_said_while_a_link_waits_for_its_name_counts_as_it_comes_in() -> None:
+    sign = Sign(Epoch(7, name("d")), 40, 9, End.ENDED, 100)
+    actions = comes_in(linear(), Status(1, 0, b"", "", True, True, True, signs=(sign,)))
+    told = [m for m in encoded(actions) if isinstance(m, Status)][-1]
+    assert [s[:4] for s in told.signs] == [sign[:4]]
+
+
+@pytest.mark.parametrize("placed", [None, Placed(8, 10)])
+def test_a_placement_told_while_its_link_waits_for_its_name_binds(placed: Placed | None) -> None:
+    """Else a better node gets ready, tells the placement's number, and is named."""
+    epoch, shared = Epoch(3, name("a")), settings(nodes=PriorityList(((B,), (A,), (C,))))
+    owner = Status(9, 0, b"", "", True, True, True, running=epoch, placed=placed, began=3)
+    takes_it = any(isinstance(a, ac.Prepare) for a in comes_in(shared, owner))
+    assert takes_it == (placed is None)
+
+
 def test_an_ownership_counts_from_its_first_epoch_until_it_ends() -> None:
     """Rule 6 (docs/decisions/0027): whatever it goes on under, a new one counts anew."""
     node, now_ms = Node(settings(), name("a"), 10, 0), 0
