@@ -308,6 +308,8 @@ MUTANTS = (
         "if 0 < len(told) < len(rest):", "if False:"),
     one("4", "a best address that refuses takes a turn", "contacts",
         "elif best and (refused or why is Ended.REFUSED) and", "elif False and"),
+    one("4", "a dial aside that ends leaves the next to wait for a turn more", "contacts",
+        "if why is Ended.UNREACHED and at in contact.trusted:", "if False:"),
     one("4", "a hint that refuses takes a turn", "contacts",
         "elif best and (refused or why is", "elif best and (why is"),
     one("4", "a hint takes a turn of who backs off", "contacts",

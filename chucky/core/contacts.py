@@ -151,7 +151,9 @@ class Contacts:
             since_ms = now_ms if best or refuses else contact.best_ms
             contact.next_ms = max(now_ms, since_ms + self._jitter(contact.backoff_ms))
         elif aside is not None:
-            pass
+            # It was dialled long ago, perhaps before a path was back: it waits for no turn more.
+            if why is Ended.UNREACHED and at in contact.trusted:
+                contact.next_ms = min(contact.next_ms, now_ms)
         elif refused and not best:
             # It takes no turn from the best.
             contact.next_ms = max(now_ms, contact.best_ms + self._jitter(REDIAL_MS))

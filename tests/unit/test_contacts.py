@@ -478,16 +478,17 @@ def test_a_told_address_that_leads_nowhere_gives_the_best_one_back_soon() -> Non
     assert dialled_within(known, AT, now_ms + LEASH_MS, now_ms) == now_ms + LEASH_MS
 
 
-@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 500)])
+@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 350)])
+@pytest.mark.parametrize("hints", [0, 1, MAX_ADDRESSES])
 @pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
 def test_strangers_hardly_delay_a_node_at_its_second_address(
-    why: Ended, limit_ms: int, lost_ms: int
+    why: Ended, limit_ms: int, hints: int, lost_ms: int
 ) -> None:
     """Nobody is where it was linked last; frames pass to its other address from lost_ms on."""
     known, now_ms, dials = contacts(), 0, {}
     for address in (AT, at(7)):
         known.told(A, address, True, 0)
-    for number in range(MAX_ADDRESSES):  # strangers claim that it is elsewhere
+    for number in range(hints):  # strangers claim that it is elsewhere
         known.hint(A, 1, at(number + 8), True, 0)
     while True:
         known.give_up(set(), now_ms)
