@@ -215,7 +215,12 @@ MUTANTS = (
     one("L7", "two that are back wait for each other for ever", "verdict",
         "back = mine if view.timeout_ms is None else lost", "back = lost"),
     one("S1", "the next start of a node that a peer hears is not heard", "view",
-        "return heard.incarnation > itself.incarnation", "return False"),
+        "return True  # it restarted, and its end is yet under way", "return False"),
+    one("S1", "who is linked with another machine of a name starts beside the first", "view",
+        "return heard.holds is Holds.RUNNING and not owns", "return False"),
+    one("6", "an owner yields to a former start that a peer yet hears", "view",
+        "return heard.holds is Holds.RUNNING and not owns",
+        "return heard.holds is Holds.RUNNING"),
     one("L2", "the owner that is back waits", "verdict",
         "if restarted or view.timeout_ms is None:", "if view.timeout_ms is None:", "L2: "),
     # 4: evidence.

@@ -169,8 +169,13 @@ def _counts(view: View, heard: Heard) -> bool:
     itself = view.peer(heard.epoch.node)
     if itself is None or itself.status is None:
         return True
-    if heard.incarnation != itself.incarnation:
-        return heard.incarnation > itself.incarnation  # it restarted, and its end is yet under way
+    if heard.incarnation > itself.incarnation:
+        return True  # it restarted, and its end is yet under way
+    if heard.incarnation < itself.incarnation:
+        # As here, but this node may have met another machine of its name (10): nobody starts beside
+        # one that is heard to run. Who owns, or did, goes by what it knows itself.
+        owns = view.running is not None or view.naming is not None
+        return heard.holds is Holds.RUNNING and not owns
     highest = itself.status.highest
     if highest is None or heard.epoch > highest:
         return True

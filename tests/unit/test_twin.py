@@ -118,7 +118,12 @@ def holders(v: View) -> set[Holder]:
                 # It speaks for itself, unless it was not heard since it began that epoch or anew.
                 before = itself.status.highest is None or itself.status.highest < h.epoch
                 before |= itself.status.starting == h.epoch and h.holds is not Holds.STARTING
-                if (itself.incarnation, not before) >= (h.incarnation, True):
+                if h.incarnation < itself.incarnation:
+                    # Its former start, unless it is another machine of that name: nobody starts
+                    # beside one that is heard to run; an owner goes by what it knows itself.
+                    if h.holds is not Holds.RUNNING or v.running or v.naming:
+                        continue
+                elif (itself.incarnation, not before) == (h.incarnation, True):
                     continue
             known_to_have_stopped = any(
                 (r.epoch, r.incarnation) == (h.epoch, h.incarnation)
