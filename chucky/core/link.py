@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from chucky.messages import Hello, Member, Status
 from chucky.names import Address, NodeName
 
-PROBE_MS = 250
+PROBE_MS = 250  # as often as a missing node is called: a stranger's beacons cost no more
 
 
 @dataclass(slots=True)

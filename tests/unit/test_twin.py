@@ -123,7 +123,7 @@ def holders(v: View) -> set[Holder]:
                     # beside one that is heard to run; an owner goes by what it knows itself.
                     if h.holds is not Holds.RUNNING or v.running or v.naming:
                         continue
-                elif (itself.incarnation, not before) == (h.incarnation, True):
+                elif h.incarnation == itself.incarnation and not before:
                     continue
             known_to_have_stopped = any(
                 (r.epoch, r.incarnation) == (h.epoch, h.incarnation)
@@ -174,7 +174,7 @@ def stands_better(v: View, rival: Holder) -> bool:
     def standing(number: int, node: NodeName) -> tuple[Any, ...]:
         if rival.digest != v.digest:
             return (number, node)
-        return (number, tier(v, node), node) if not v.takeover else (tier(v, node), number, node)
+        return (tier(v, node), number, node) if v.takeover else (number, tier(v, node), node)
 
     return standing(rival.began, rival.epoch.node) < standing(v.began, v.me)
 
