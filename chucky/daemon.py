@@ -180,8 +180,8 @@ class Daemon:
                 self._links.send(link, message)
             case ac.Announce(asks, to):
                 self._announce(asks, to)
-            case ac.Dial(link, address, expected):
-                self._links.dial(link, address, expected)
+            case ac.Dial(link, address, expected, former):
+                self._links.dial(link, address, expected, former)
             case ac.Close(link):
                 self._links.close(link)
                 self._service.link_lost(link)

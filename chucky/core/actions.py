@@ -18,11 +18,13 @@ class Announce:
 @dataclass(frozen=True, slots=True)
 class Dial:
     """Connect and shake hands; LinkUp or LinkDown of this id follows. With a node of another name
-    than `expected` no link comes of it: a stranger could pass the handshake on to one."""
+    than `expected` no link comes of it: a stranger could pass the handshake on to one. Nor with the
+    start of it whose incarnation is `former`: this asks whether that one is still there."""
 
     link: int
     address: Address
     expected: NodeName | None = None
+    former: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

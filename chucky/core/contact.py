@@ -36,6 +36,8 @@ class Contact:
     turn: int = 0
     given_up: int = 0  # dials, since it was last linked
     incarnation: int = 0  # of its last beacon
+    checked_ms: int = -REDIAL_MS  # when a dial last asked whether the start that is linked is there
+    former: int | None = None  # of such a dial: the incarnation of that start
 
     @property
     def unproven(self) -> bool:

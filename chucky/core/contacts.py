@@ -221,6 +221,22 @@ class Contacts:
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address
 
+    def check(self, name: NodeName, incarnation: int, at: Address, now_ms: int) -> int | None:
+        """Begin to ask whether this start, which is linked, still listens there, unless that was
+        done just now; return the link id."""
+        known = self._named[name]
+        asking = [c for c in self._dials.values() if c.name == name and c.former is not None]
+        if now_ms - known.checked_ms < REDIAL_MS or len(asking) >= MAX_ASIDE:
+            return None
+        known.checked_ms = now_ms
+        once = Contact(name, known.listed, now_ms, [at], proven=True, former=incarnation)
+        return self.dial(once, now_ms)[0]
+
+    def checks(self, link: int, incarnation: int) -> bool:
+        """Return whether that dial asks whether the start of this incarnation is still there."""
+        contact = self._dials.get(link)
+        return contact is not None and contact.former == incarnation
+
     def dials(self, name: NodeName) -> list[int]:
         """Return the link ids of the dials under way at the node of this name."""
         return [link for link, contact in self._dials.items() if contact.name == name]

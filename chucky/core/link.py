@@ -1,11 +1,19 @@
 """A link as the core sees it, and what stays of a peer whose link is gone."""
 
 from dataclasses import dataclass
+from enum import Enum
 
-from chucky.messages import Hello, Member, Status
+from chucky.core.view import held
+from chucky.messages import Heard, Hello, Member, Status
 from chucky.names import Address, NodeName
 
-PROBE_MS = 250  # as often as a missing node is called: a stranger's beacons cost no more
+
+class Lost(Enum):
+    """How the link of a node that said no goodbye was lost."""
+
+    ENDED = "ended its link"
+    SILENT = "is silent"
+    ANEW = "started anew"  # which another start proved
 
 
 @dataclass(slots=True)
@@ -28,8 +36,7 @@ class Link:
     hello: Hello | None = None
     said: Hello | None = None  # our last, without uptime and members
     told: frozenset[Member] = frozenset()  # the members that it has been told of
-    probe_tick: int = 0  # goes out at once; of a newcomer: the first must answer it
-    probed_ms: int | None = None  # when it was last to go out for a beacon
+    probe_tick: int = 0  # of a newcomer: goes out at once, and the first must answer it
     leaving: bool = False
     asked_tick: int = 0  # the tick of ours whose echo is timed; 0: none
     asked_ms: int = 0  # when it was sent
@@ -41,14 +48,6 @@ class Link:
         """Take the place of another one with the same process: what was said on that holds."""
         self.status, self.news, self.echo = old.status, old.news, old.echo
         self.since_tick, self.mute_ms = old.since_tick, old.mute_ms
-
-    def probe(self, tick: int, now_ms: int) -> bool:
-        """Another start of its node was heard: ask whether this one speaks, but not all the time,
-        since it may be a stranger who was heard. A host that started anew resets the link."""
-        if self.probed_ms is not None and now_ms - self.probed_ms < PROBE_MS:
-            return False
-        self.probe_tick, self.probed_ms = tick, now_ms
-        return True
 
     def asks(self, tick: int, now_ms: int) -> None:
         """A Status with this tick of ours goes out on it."""
@@ -67,6 +66,15 @@ class Link:
         self.asked_tick = 0
         return self.slow != was_slow
 
+    def hears(self, now_ms: int) -> Heard | None:
+        """Return what its node holds now, by rule 6: what was heard before this node slept, or
+        waited to be read, is no news."""
+        age_ms = max(0, now_ms - self.heard_ms)
+        if (s := self.status) and (what := held(s)) and age_ms < self.patience_ms:
+            if s.echo >= self.since_tick:
+                return Heard(what[1], self.incarnation, what[0], s.digest, age_ms, s.began)
+        return None
+
     def is_silent(self, at_ms: int) -> bool:
         """Whether it has said nothing for as long as means that it is down."""
         return self.alive_ms + self.patience_ms <= at_ms
@@ -79,10 +87,16 @@ class Link:
     @property
     def dialled_at(self) -> tuple[Address, ...]:
         """Where its node can be dialled, once it has told: all of it at one time."""
-        if self.hello is None:
+        if self.hello is None or self.here is None:
             return ()
-        here = self.address if self.dialled else self.listens_at(self.hello)
-        return tuple(dict.fromkeys((here, *self.hello.addresses)))
+        return tuple(dict.fromkeys((self.here, *self.hello.addresses)))
+
+    @property
+    def here(self) -> Address | None:
+        """Where its node listens, on the host that this link goes to, once that is known."""
+        if self.dialled:
+            return self.address
+        return None if self.hello is None else self.listens_at(self.hello)
 
     def may_tell(self, address: Address) -> bool:
         """Whether what the other end tells of this address holds here, too (rule 11)."""

@@ -13,10 +13,10 @@ from chucky.core.contact import Contact
 from chucky.core.contacts import Contacts
 from chucky.core.events import Ended
 from chucky.core.hellos import Hellos
-from chucky.core.link import Gone, Link
+from chucky.core.link import Gone, Link, Lost
 from chucky.core.refusals import Refusals
 from chucky.core.startup import Look
-from chucky.core.view import DownView, PeerView, held
+from chucky.core.view import DownView, PeerView
 from chucky.messages import Beacon, Heard, Hello, Member, NameTaken, Status
 from chucky.names import Address, NodeName
 from chucky.settings import Settings
@@ -56,10 +56,6 @@ class Membership:
         self.hellos = Hellos(self.started_ms, self.emit)
         self.refusals = Refusals(self.emit)
 
-    @property
-    def _tick_time_ms(self) -> int:
-        return self.settings.tick_time_ms
-
     def listed(self, name: NodeName) -> bool:
         """Return whether the priority list has this node."""
         return self.settings.distributed.nodes.tier(name) is not None
@@ -72,18 +68,17 @@ class Membership:
         """Return the link in use with this id."""
         return next(iter([known for known in self.links.values() if known.id == link]), None)
 
-    def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> bool:
-        """Take a hint: a node may be there. Answer when it asks. Return whether to probe a link."""
+    def beacon(self, beacon: Beacon, source: Address, now_ms: int) -> None:
+        """Take a hint: a node may be there. Answer when it asks."""
         if not self.heeds(beacon):
-            return False
+            return
         if beacon.asks:
             self._answer(source, now_ms)
-        if not self.lacks(beacon):
-            return False
-        at, listed = Address(source.host, beacon.port), self.listed(beacon.name)
-        self.contacts.hint(beacon.name, beacon.incarnation, at, listed, now_ms)
-        old = self.links.get(beacon.name)
-        return old is not None and old.probe(self.tick + 1, now_ms)
+        if self.lacks(beacon):
+            at, listed = Address(source.host, beacon.port), self.listed(beacon.name)
+            self.contacts.hint(beacon.name, beacon.incarnation, at, listed, now_ms)
+            if (old := self.links.get(beacon.name)) is not None:
+                self._check(old, now_ms)
 
     def heeds(self, beacon: Beacon) -> bool:
         """Return whether a beacon is another node's, and asks or is of one that is not linked."""
@@ -114,12 +109,14 @@ class Membership:
             self._meet_namesake(new, now_ms)
         elif old is None:
             self._take(new, now_ms)
-        elif old.leaving:
+        elif old.leaving or self.contacts.checks(new.id, old.incarnation):
+            # A port is bound once: when another start listens where it did, the first has ended.
             self.emit(Close(old.id))
-            self._end(old, True, now_ms)
+            self._end(old, Lost.ENDED if old.leaving else Lost.ANEW, now_ms)
             self.link_up(new, now_ms)  # a newcomer may have taken the place
         elif old.incarnation != new.incarnation:
             self._wait(new, old)  # rule 10: the first stays if it still speaks
+            self._check(old, now_ms)
         elif not self._keeps(old, new):
             self.emit(Close(old.id))
             self._take(new, now_ms)
@@ -128,6 +125,13 @@ class Membership:
             self.emit(Close(new.id))
         else:
             self._wait(new, old)  # its dialler closes it, unless it has lost the old one
+
+    def _check(self, old: Link, now_ms: int) -> None:
+        """Another start of its node was heard: dial where this one listens, to learn which of the
+        two does now, but not all the time, since it may be a stranger who was heard."""
+        if old.here and (id := self.contacts.check(old.name, old.incarnation, old.here, now_ms)):
+            self.look.handshake_began(id, None, self.tick + 1, now_ms)
+            self.emit(Dial(id, old.here, old.name, former=old.incarnation))
 
     def _wait(self, new: Link, old: Link) -> None:
         """Let a link of a name in use wait for what the first says, in answer to this very tick."""
@@ -163,7 +167,7 @@ class Membership:
             link.succeed(known)
         elif link.status is None:  # one that has waited for its name may have spoken
             since_ms = gone.mute_ms if gone else None
-            recent = gone and now_ms - gone.ended_ms < self._tick_time_ms
+            recent = gone and now_ms - gone.ended_ms < self.settings.tick_time_ms
             link.mute_ms = since_ms if recent and since_ms is not None else now_ms
         self.refusals.names.pop(link.name, None)
         for dial in self.contacts.dials(link.name):  # one at a former start may come to nothing
@@ -213,26 +217,28 @@ class Membership:
         self._newcomers.pop(id, None)
         link = self.by_id(id)
         if link is not None:
-            self._end(link, True, now_ms)
+            self._end(link, Lost.ENDED, now_ms)
 
-    def _end(self, link: Link, heard: bool, now_ms: int) -> None:
+    def _end(self, link: Link, how: Lost, now_ms: int) -> None:
         """Forget a link in use; whoever waits for its name comes in."""
         del self.links[link.name]
         gone = self.gone[link.name] = Gone(link.incarnation, link.heard_ms, now_ms)
         gone.mute_ms = link.mute_ms
         gone.dead = link.leaving  # 4: its core has stepped for the last time
+        if how is Lost.ANEW:
+            self.proven_dead(link.name, link.incarnation)
         self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
-        asks = heard and not link.leaving and not self._is_mute(link, now_ms)
+        asks = how is Lost.ENDED and not link.leaving and not self._is_mute(link, now_ms)
         if asks and self.contacts.addresses(link.name):
-            gone.asked_by_ms = now_ms + self._tick_time_ms
-        how = "left" if link.leaving else "ended its link" if heard else "is silent"
-        self.emit(Report(Level.INFO, f"{link.name} {how}: it is down", "down", link.name))
+            gone.asked_by_ms = now_ms + self.settings.tick_time_ms
+        what = "left" if link.leaving else how.value
+        self.emit(Report(Level.INFO, f"{link.name} {what}: it is down", "down", link.name))
         waits = [n for n in self._newcomers.values() if n.name == link.name]
         newcomer = min(waits, key=lambda n: n.incarnation != link.incarnation, default=None)
         if newcomer:
             del self._newcomers[newcomer.id]
             self._take(newcomer, now_ms)
-        self.link_ended(link, heard, newcomer)
+        self.link_ended(link, how is Lost.ENDED, newcomer)
 
     def _drop_newcomer(self, newcomer: Link) -> None:
         """The first of this name lives: tell the second where, and end its link."""
@@ -315,7 +321,7 @@ class Membership:
     def _is_mute(self, link: Link, now_ms: int) -> bool:
         """Whether its node has had links for two tick times and said nothing: it holds up nobody,
         however often its link is made anew."""
-        return link.mute_ms is not None and now_ms - link.mute_ms >= 2 * self._tick_time_ms
+        return link.mute_ms is not None and now_ms - link.mute_ms >= 2 * self.settings.tick_time_ms
 
     def views(self, now_ms: int) -> tuple[tuple[PeerView, ...], dict[NodeName, DownView]]:
         """Return what a verdict needs of the peers that are up, and of those that were."""
@@ -327,15 +333,9 @@ class Membership:
         }
         return peers, down
 
-    def hears(self, now_ms: int) -> Iterator[Heard]:
-        """Yield the holders that this node hears itself."""
-        for link in self.links.values():
-            age_ms = max(0, now_ms - link.heard_ms)
-            # Rule 6 says "now": what was heard before this node slept, or waited to be read, is no
-            # news.
-            if (s := link.status) and (what := held(s)) and age_ms < link.patience_ms:
-                if s.echo >= link.since_tick:
-                    yield Heard(what[1], link.incarnation, what[0], s.digest, age_ms, s.began)
+    def hears(self, now_ms: int) -> list[Heard]:
+        """Return the holders that this node hears itself."""
+        return [h for link in self.links.values() if (h := link.hears(now_ms)) is not None]
 
     def stalled(self, now_ms: int) -> None:
         """This node itself was not running: hear the others before judging their silence, but one
@@ -358,7 +358,7 @@ class Membership:
                 self.emit(Close(silent.id))
         for link in [k for k in self.links.values() if k.is_silent(read_ms)]:
             self.emit(Close(link.id))
-            self._end(link, False, now_ms)
+            self._end(link, Lost.SILENT, now_ms)
 
     def settle(self, read_ms: int | None, now_ms: int) -> bool:
         """Do what is due: end silent links, dial, say hello to those who have not heard it. Return

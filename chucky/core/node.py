@@ -170,8 +170,8 @@ class Node:
             case ev.MessageReceived(link, message):
                 self._message(link, message, now_ms)
             case ev.BeaconHeard(beacon, source):
-                probes = self._members.beacon(beacon, source, now_ms)
-                self._has_news = probes or not self._is_idle(now_ms)
+                self._members.beacon(beacon, source, now_ms)
+                self._has_news = not self._is_idle(now_ms)
             case ev.LinkBegan(link, name, incarnation):
                 next_tick = self._members.tick + 1
                 self._look.handshake_began(link, (name, incarnation), next_tick, now_ms)

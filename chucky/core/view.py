@@ -145,9 +145,7 @@ def _holders(view: View) -> list[Heard]:
             continue
         own = held(status)
         if own is not None:
-            found.append(
-                Heard(own[1], peer.incarnation, own[0], status.digest, 0, status.began)
-            )
+            found.append(Heard(own[1], peer.incarnation, own[0], status.digest, 0, status.began))
         for heard in status.hears:
             what = heard[:4]
             if what not in counts:

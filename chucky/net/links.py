@@ -106,10 +106,16 @@ class Links:
         sock.listen(BACKLOG)  # asyncio has one number for both
         return int(taken)
 
-    def dial(self, link: int, address: Address, expected: NodeName | None = None) -> None:
-        """Connect and shake hands, with a node of the expected name if there is one; link_up or
-        link_down of this id follows."""
-        dialling = self._dial(link, address, expected)
+    def dial(
+        self,
+        link: int,
+        address: Address,
+        expected: NodeName | None = None,
+        former: int | None = None,
+    ) -> None:
+        """Connect and shake hands, with a node of the expected name if there is one, but not with
+        its former incarnation; link_up or link_down of this id follows."""
+        dialling = self._dial(link, address, expected, former)
         self._dials[link] = asyncio.get_running_loop().create_task(dialling)
 
     def send(self, link: int, message: Message) -> None:
@@ -138,7 +144,9 @@ class Links:
         gone = (connection.gone for connection in self._open)
         await asyncio.gather(*dials, *gone, return_exceptions=True)
 
-    async def _dial(self, link: int, address: Address, expected: NodeName | None) -> None:
+    async def _dial(
+        self, link: int, address: Address, expected: NodeName | None, former: int | None
+    ) -> None:
         connected = await self._dialer.connect(address)
         if isinstance(connected, str):
             del self._dials[link]
@@ -146,7 +154,7 @@ class Links:
             return
         sock, peer = connected
         await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(self, link, peer, expected), sock=sock
+            lambda: _Connection(self, link, peer, expected, former), sock=sock
         )
 
     # What follows is for _Connection.
@@ -214,6 +222,7 @@ class _Connection(asyncio.BufferedProtocol):
         link: int = 0,
         address: Address | None = None,
         expected: NodeName | None = None,
+        former: int | None = None,
     ) -> None:
         """`link` and `address` are those of a dial; one that was accepted has none yet."""
         self._links = links
@@ -225,7 +234,7 @@ class _Connection(asyncio.BufferedProtocol):
         identity, nonce = links.identity, secrets.token_bytes(NONCE_BYTES)
         self._handshake: Initiator | Acceptor
         if self._dialled:
-            self._handshake = Initiator(identity, links.key, nonce, expected)
+            self._handshake = Initiator(identity, links.key, nonce, expected, former)
         else:
             self._handshake = Acceptor(identity, links.key, nonce)
         self._reader = FrameReader(MAX_LINK_FRAME)

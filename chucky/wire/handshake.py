@@ -159,15 +159,22 @@ class _Handshake:
 
 
 class Initiator(_Handshake):
-    """The end that dialled; when it expects somebody, it proves itself to no other."""
+    """The end that dialled. When it expects somebody it proves itself to no other, and not to the
+    start of that node whose incarnation is `former`."""
 
     _role, _peer_role = b"initiator", b"acceptor"
 
     def __init__(
-        self, identity: Identity, key: bytes, nonce: bytes, expected: NodeName | None = None
+        self,
+        identity: Identity,
+        key: bytes,
+        nonce: bytes,
+        expected: NodeName | None = None,
+        former: int | None = None,
     ) -> None:
         super().__init__(identity, key, nonce)
         self._expected = expected
+        self._former = former
 
     def begin(self) -> bytes:
         """Return the first bytes to send."""
@@ -179,6 +186,8 @@ class Initiator(_Handshake):
         self._meet(introduction)
         if self._expected not in (None, self.peer):  # who is there may only pass it on to that one
             raise BadMessage(f"{self.peer} answers, want {self._expected}")
+        if self.peer_incarnation == self._former:
+            raise BadMessage(f"{self.peer} is the start that is known")
         self._transcript = frame(self._introduction) + frame(introduction)
         self._step = self._acknowledged
         return frame(_PROOF + self._prove())

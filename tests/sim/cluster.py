@@ -380,8 +380,8 @@ class Cluster:
                 self.links.send(host, link, message)
             case ac.Announce(asks, to):
                 self.lan.announce(host, asks, to)
-            case ac.Dial(link, address, expected):
-                self.links.dial(host, link, address, expected)
+            case ac.Dial(link, address, expected, former):
+                self.links.dial(host, link, address, expected, former)
             case ac.Close(link):
                 if link in host.ends:
                     self._lost(host, link)

@@ -53,7 +53,7 @@ class End:
 
     __slots__ = (
         "host", "incarnation", "link", "at", "peer", "path", "queue", "last_us", "stalled_us",
-        "address", "claimed", "expected", "late_us", "reset",
+        "address", "claimed", "expected", "former", "late_us", "reset",
     )  # fmt: skip
 
     def __init__(self, host: "Host", link: int, address: Address, path: Path) -> None:
@@ -69,6 +69,7 @@ class End:
         self.address = address
         self.claimed: NodeName | None = None
         self.expected: NodeName | None = None
+        self.former: int | None = None
         self.late_us = 0  # when the handshake's next word must have come
         self.reset = False  # its kernel had a reset: a paused process learns of it when it goes on
 
@@ -194,7 +195,12 @@ class Links:
     # Links.
 
     def dial(
-        self, host: "Host", link: int, address: Address, expected: NodeName | None = None
+        self,
+        host: "Host",
+        link: int,
+        address: Address,
+        expected: NodeName | None = None,
+        former: int | None = None,
     ) -> None:
         """Connect and shake hands, as net/links.py does."""
         target = next((h for h in self.lan.hosts if h.address.host == address.host), None)
@@ -212,7 +218,7 @@ class Links:
             self.time.after(took_us, self._fails, end, why)
             return
         end = End(host, link, address, self.lan.path(host, target))
-        end.expected = expected
+        end.expected, end.former = expected, former
         host.ends[link] = end
         self.time.after(CONNECT_US, self._fails, end, Ended.UNREACHED)
         knocks = self._stranger_knocked if target.stranger else self._knocked
@@ -297,7 +303,7 @@ class Links:
             self._reply(end, Seg.CHALLENGE)
         elif seg is Seg.CHALLENGE:
             end.claimed = peer.host.name
-            if end.expected in (None, end.claimed):
+            if end.expected in (None, end.claimed) and peer.incarnation != end.former:
                 self._reply(end, Seg.PROOF)
             else:
                 self._reset(end)

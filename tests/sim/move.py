@@ -221,8 +221,8 @@ class Move:
                     for end in (0, 1):
                         if (wire.ends[end], wire.ids[end]) == (place, link):
                             self._hang_up(number, end)
-            case ac.Dial(link, at):
-                self._dial(place, link, PLACES[at])
+            case ac.Dial(link, at, _, former):
+                self._dial(place, link, PLACES[at], former)
             case ac.Announce(asks, to):
                 self._announce(place, asks, to)
             case ac.Prepare():
@@ -260,12 +260,14 @@ class Move:
             wire = _with(wire, 1 - end, queue=queue)
         self.wires[number] = wire
 
-    def _dial(self, place: int, link: int, other: int) -> None:
+    def _dial(self, place: int, link: int, other: int, former: int | None) -> None:
         there = self.bodies[other]
         if pair(place, other) in self.world.cuts:
             self.pending.append((place, ev.LinkDown(link, ev.Ended.UNREACHED)))
         elif there is None:
             self.pending.append((place, ev.LinkDown(link, ev.Ended.REFUSED)))
+        elif there.life == former:
+            self.pending.append((place, ev.LinkDown(link, ev.Ended.PROTOCOL)))
         else:
             used = [w.ids[e] for w in self.wires for e in (0, 1) if w.ends[e] == other]
             accepted = min([-LINKS, *used, *there.parts.links]) - 1

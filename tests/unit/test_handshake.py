@@ -67,6 +67,18 @@ def test_an_initiator_proves_itself_to_nobody_but_whom_it_expects() -> None:
     assert i.done
 
 
+def test_an_initiator_that_asks_for_another_start_proves_itself_to_no_former_one() -> None:
+    for former, goes_on in ((B[1], False), (B[1] + 1, True), (None, True)):
+        i, a = Initiator(A, KEY, b"i" * 16, B[0], former), acceptor()
+        challenge = a.receive(i.begin())
+        if goes_on:
+            i.receive(a.receive(i.receive(challenge)))
+        else:
+            with pytest.raises(BadMessage, match="b@manticore is the start that is known"):
+                i.receive(challenge)
+        assert i.done is goes_on
+
+
 def test_the_cookie_and_its_key_never_travel() -> None:
     assert not any(KEY in each for each in exchange())
 

@@ -313,6 +313,18 @@ def test_a_node_that_dials_itself() -> None:
     run(scenario)
 
 
+def test_a_dial_that_asks_for_another_start_ends_at_the_former_one() -> None:
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            for link, former, ends in ((2, 7, "down"), (3, 6, "up")):
+                a.links.dial(link, b.home, B, former)
+                assert (await a.until(ends, link - 1))[0] == link
+                assert (await b.until(ends, link - 1))[0] == -link
+            assert a.of("down") == [(2, "protocol", B, b.home)] and len(a.of("up")) == 2
+
+    run(scenario)
+
+
 def test_refused_and_unreached() -> None:
     async def scenario() -> None:
         async with node(A) as a:

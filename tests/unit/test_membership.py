@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from chucky.core import actions as ac
+from chucky.core.contact import REDIAL_MS
+from chucky.core.contacts import MAX_ASIDE
 from chucky.core.events import Ended
 from chucky.core.link import Link
 from chucky.core.membership import ANSWERS_PER_S, DYING_MS, Membership
@@ -301,15 +303,85 @@ def test_a_status_is_news_once_and_in_order() -> None:
     assert b.members.status(-9, status(6), 4) is None  # a link that is no more
 
 
-def test_a_beacon_of_another_start_has_the_link_probed_but_not_all_the_time() -> None:
+DIALLED = 99  # a dial of before
+
+
+def heard(b: End, incarnation: int, now_ms: int, source: NodeName = A) -> list[ac.Dial]:
+    """A beacon of a start of a comes to b: which dials ask where the first of that name listens?"""
+    before = len(b.out)
+    b.members.beacon(Beacon(A, incarnation, 4041, False), at(source), now_ms)
+    return [x for x in b.out[before:] if isinstance(x, ac.Dial)]
+
+
+@pytest.mark.parametrize("listens", [at(A), Address("10.0.0.97", 5000)])
+def test_at_a_beacon_of_another_start_the_first_is_dialled_where_it_listens(
+    listens: Address,
+) -> None:
     b = End(B)
+    b.up(-1, A)  # its other end has any port
+    assert heard(b, 11, 0) == []  # it has not said where it listens
+    b.members.hello(-1, Hello("1", 0, listens.port, (), ()), 0)
+    assert heard(b, 10, 0) == []
+    assert heard(b, 11, 0, C) == [ac.Dial(1, listens, A, former=10)]
+
+
+def test_a_first_that_was_dialled_listens_there() -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    (asks,) = heard(b, 11, 0)
+    assert (asks.address, asks.former) == (at(A), 10)
+
+
+def test_beacons_of_other_starts_cost_few_dials() -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    asked = [t for t in range(0, 3000, 50) if heard(b, 11 + t, t)]
+    assert asked == [REDIAL_MS * n for n in range(MAX_ASIDE)]  # those are still under way
+    (first, *_) = [x.link for x in b.out if isinstance(x, ac.Dial)]
+    b.members.link_down(first, Ended.PROTOCOL, A, at(A), 3000)
+    assert heard(b, 11, 3000) and not heard(b, 11, 3000 + REDIAL_MS)
+
+
+@pytest.mark.parametrize("second", [9, 11])  # a clock may have been set back
+def test_another_start_where_the_first_listened_proves_that_it_ended(second: int) -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    (asks,) = heard(b, second, 500)
+    b.up(asks.link, A, incarnation=second, now_ms=510)
+    assert b.in_use(A) == asks.link and b.closed == [DIALLED]
+    assert b.dead == [(A, 10)] and b.ended == [(DIALLED, False)]  # its end is no sign of its life
+    says = [x.sentence for x in b.out if isinstance(x, ac.Report)]
+    assert says[1:] == [f"{A} started anew: it is down", f"{A} at {at(A)} is up"]
+
+
+def test_another_start_that_waits_for_the_name_has_the_first_dialled() -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    b.up(-1, A, incarnation=11)
+    (asks,) = [x for x in b.out if isinstance(x, ac.Dial)]
+    assert asks == ac.Dial(asks.link, at(A), A, former=10) and b.in_use(A) == DIALLED
+    b.up(asks.link, A, incarnation=11, now_ms=5)
+    assert b.members.links[A].incarnation == 11 and b.dead == [(A, 10)]
+    assert sorted(b.closed) == [-1, DIALLED]  # b, the greater, keeps of two the one that it dialled
+
+
+def test_a_dial_from_before_the_first_was_linked_proves_nothing() -> None:
+    b = End(B)
+    b.members.beacon(Beacon(A, 11, 4041, False), at(A), 0)
+    b.wake(0)
+    (early,) = [x.link for x in b.out if isinstance(x, ac.Dial)]
     b.up(-1, A, incarnation=10)
-    for incarnation, probed in ((10, []), (11, [0, 250, 500, 750])):
-        beacon = Beacon(A, incarnation, 4041, False)
-        times = range(0, 1000, 50)
-        assert [t for t in times if b.members.beacon(beacon, at(A), t)] == probed
-    assert b.members.probed(b.members.tick + 1) == [A]
-    assert not b.members.beacon(Beacon(C, 10, 4041, False), at(C), 2000)
+    b.up(early, A, incarnation=11)
+    assert b.in_use(A) == -1 and not b.dead and not b.closed
+
+
+def test_a_second_link_of_a_first_that_ended_does_not_come_in() -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    b.up(-1, A)  # of the same start: it waits for its dialler to close it
+    (asks,) = heard(b, 11, 500)
+    b.up(asks.link, A, incarnation=11, now_ms=510)
+    assert b.in_use(A) == asks.link and b.closed == [DIALLED, -1]
 
 
 def test_beacons_are_answered_so_many_times_a_second() -> None:
