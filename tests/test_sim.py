@@ -640,6 +640,7 @@ def test_what_a_node_says_whose_former_start_is_not_silent_yet_is_not_heard() ->
     cluster.move("b", "10.0.1.1")  # of c's end no word comes there
     cluster.cut("a", "b")
     cluster.kill("c")
+    cluster.run_until(lambda: "c@h ended its link: it is down" in cluster.log("a"), 10)
     cluster.move("c", "10.0.1.3")  # nobody answers where the former start listened
     cluster.start("c")
     met = "b@h at 10.0.1.1:4041 is up"
