@@ -120,6 +120,17 @@ class Lan:
         """Let frames pass again."""
         self._switch("link", "set", port(node), "master", "bridge0")
 
+    def forget(self, node: str) -> None:
+        """Have the node's kernel forget its connections, as one does that loses power."""
+        run("ip", "netns", "exec", self.netns(node), "ss", "--tcp", "--kill")
+        left = self.streams(node)
+        assert not left, f"this kernel keeps them (CONFIG_INET_DIAG_DESTROY): {left}"
+
+    def streams(self, node: str) -> str:
+        """Return what the node's kernel says of its connections with others."""
+        there = run("ip", "netns", "exec", self.netns(node), "ss", "--tcp", "--info", "-OHn")
+        return "".join(x for x in there.splitlines(True) if "127.0.0.1" not in x and "::1" not in x)
+
     def split(self, nodes: str) -> None:
         """Move these nodes to a switch of their own, with carrier."""
         for node in nodes:

@@ -13,6 +13,7 @@ from tests.lan.cluster import (
     ALL_MANDATORY,
     FAILOVER_MARGIN_MS,
     HEAL_MS,
+    RETURN_MS,
     TICK_MS,
     TICK_TIME_MS,
     TIMEOUT_MS,
@@ -126,6 +127,26 @@ def test_a_cut_shorter_than_the_timeout_moves_nothing(bed: Bed) -> None:
     at(cut_ms + 3000 + FAILOVER_MARGIN_MS)
     assert not cluster.moves()
     assert not cluster.eye.failed("abc")
+    assert cluster.eye.owners() == ["a"]
+
+
+def test_an_owner_that_lost_power_and_is_back_before_it_is_missed_gets_it_back(bed: Bed) -> None:
+    """What the others sent meanwhile went into the void, so TCP tells them late of its end."""
+    lan, tick_ms = Lan(bed, ipv6=False), 3000
+    cluster = formed(bed, lan, {"distributed": {"timeout": 60_000}, "node": {"tick": tick_ms}})
+    lan.drop("a")
+    lost_ms = cluster["a"].kill()
+    cluster["a"].exit_code()
+    lan.forget("a")
+    for label in "bc":
+        until(lambda: "backoff:5" in lan.streams(label), f"{label} sends nothing for a while")
+    lan.undrop("a")
+    back_ms = cluster["a"].start()
+    ready_ms = cluster["a"].ready()
+    first_ms = cluster.eye.first("a", back_ms)
+    assert first_ms < lost_ms + 4 * tick_ms, "a was missed: nothing is shown"
+    cluster.stall.assert_by(ready_ms + RETURN_MS, first_ms, ready_ms)
+    assert not cluster.moves()
     assert cluster.eye.owners() == ["a"]
 
 
