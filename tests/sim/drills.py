@@ -135,7 +135,8 @@ class Drills:
         if self.settings.distributed.takeover and not self.options.differs:
             if self._better(owner) and not self._is_placed(owner):
                 return False
-        return self._all_met() and all(h.view().epoch == epoch for h in self.nodes)
+        known = all(h.view().epoch == epoch for h in self.nodes)
+        return known and self._all_met() and not self._passes_over(owner)
 
     def _all_met(self) -> bool:
         """Whether every node runs, has a link with each other and not with a former start of it, is
@@ -154,6 +155,12 @@ class Drills:
         asked = any(h.node is not None and h.node._commands.pending for h in self.nodes)
         synced = all(v.synced for v in views)
         return met and able and votes and arrived and synced and not (looks or asked)
+
+    def _passes_over(self, owner: Host) -> bool:
+        """Whether it names none of those who declined in phase one for some seconds yet."""
+        assert owner.node is not None
+        until_ms = max(owner.node._own.declined.values(), default=0)
+        return self.cluster.local_ms(owner) < until_ms
 
     def _votes(self, host: Host) -> bool:
         """Whether it backs somebody, or could: who has just started does not (rule 7)."""
