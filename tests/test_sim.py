@@ -653,6 +653,23 @@ def test_what_a_node_says_whose_former_start_is_not_silent_yet_is_not_heard() ->
     assert cluster.serving == "ab"  # they do not hear each other
 
 
+def test_the_end_of_a_link_is_a_sign_of_who_spoke_on_the_one_before_it() -> None:
+    cluster, witness = calm()
+    cluster.kill("a")
+    cluster.kill("b")
+    cluster.run_until(lambda: cluster.serving == "c")
+    cluster.start("b")
+    cluster.run(1000)
+    b, c = cluster.hosts["b"], cluster.hosts["c"]
+    before = set(b.ends)
+    cluster.give("c", ev.ConnectRequested(1, (b.address,)))
+    cluster.run_until(lambda: set(b.ends) - before and not before <= set(b.ends), 50)
+    cluster.kill("c")  # before it knows that the new one is up
+    cluster.run_until(lambda: f"{c.name} ended its link: it is down" in cluster.log("b"), 50)
+    signs = {key[0].node: end_us for key, (_, end_us) in witness.lives["b"].signs.items()}
+    assert signs[c.name] == cluster.time.now_us
+
+
 def test_a_stream_that_is_held_up_is_late_and_loses_nothing() -> None:
     cluster, _ = calm()
     a, now_us = cluster.hosts["a"], cluster.time.now_us

@@ -132,9 +132,10 @@ class Contacts:
         contact.dial, contact.aside = None, {}
 
     def ended(self, link: int, why: Ended, now_ms: int) -> Contact | None:
-        """A dial failed; return whose it was, unless it was one aside: the next waits for none."""
+        """A dial failed; return whose it was, unless it was one aside, for which the next does not
+        wait, or asked for a start: that was linked when it began."""
         contact = self._dials.pop(link, None)
-        if contact is None or not contact.waits_for(link):
+        if contact is None or contact.former is not None or not contact.waits_for(link):
             return None
         self._changed = True
         at = aside = contact.aside.pop(link, None)
@@ -225,10 +226,13 @@ class Contacts:
         """Begin to ask whether this start, which is linked, still listens there, unless that was
         done just now; return the link id."""
         known = self._named[name]
-        asking = [c for c in self._dials.values() if c.name == name and c.former is not None]
-        if now_ms - known.checked_ms < REDIAL_MS or len(asking) >= MAX_ASIDE:
+        if now_ms - known.checked_ms < REDIAL_MS:
             return None
         known.checked_ms = now_ms
+        asking = [i for i, c in self._dials.items() if c.name == name and c.former is not None]
+        if len(asking) >= MAX_ASIDE:  # that start may have let them in, and hang
+            del self._dials[asking[0]]
+            self._given_up.append(asking[0])
         once = Contact(name, known.listed, now_ms, [at], proven=True, former=incarnation)
         return self.dial(once, now_ms)[0]
 

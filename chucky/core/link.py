@@ -9,7 +9,7 @@ from chucky.names import Address, NodeName
 
 
 class Lost(Enum):
-    """How the link of a node that said no goodbye was lost."""
+    """How a link ended, but for a goodbye."""
 
     ENDED = "ended its link"
     SILENT = "is silent"
@@ -87,16 +87,19 @@ class Link:
     @property
     def dialled_at(self) -> tuple[Address, ...]:
         """Where its node can be dialled, once it has told: all of it at one time."""
-        if self.hello is None or self.here is None:
+        if self.hello is None:
             return ()
-        return tuple(dict.fromkeys((self.here, *self.hello.addresses)))
+        here = () if self.listens is None else (self.listens,)
+        return tuple(dict.fromkeys((*here, *self.hello.addresses)))
 
     @property
-    def here(self) -> Address | None:
-        """Where its node listens, on the host that this link goes to, once that is known."""
+    def listens(self) -> Address | None:
+        """Where its node listens on the host that this link goes to, when that is known."""
         if self.dialled:
             return self.address
-        return None if self.hello is None else self.listens_at(self.hello)
+        if self.hello is None or self.address.lacks_scope:
+            return None
+        return self.listens_at(self.hello)
 
     def may_tell(self, address: Address) -> bool:
         """Whether what the other end tells of this address holds here, too (rule 11)."""

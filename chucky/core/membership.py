@@ -129,9 +129,9 @@ class Membership:
     def _check(self, old: Link, now_ms: int) -> None:
         """Another start of its node was heard: dial where this one listens, to learn which of the
         two does now, but not all the time, since it may be a stranger who was heard."""
-        if old.here and (id := self.contacts.check(old.name, old.incarnation, old.here, now_ms)):
-            self.look.handshake_began(id, None, self.tick + 1, now_ms)
-            self.emit(Dial(id, old.here, old.name, former=old.incarnation))
+        at = old.listens
+        if at is not None and (id := self.contacts.check(old.name, old.incarnation, at, now_ms)):
+            self.emit(Dial(id, at, old.name, former=old.incarnation))
 
     def _wait(self, new: Link, old: Link) -> None:
         """Let a link of a name in use wait for what the first says, in answer to this very tick."""
@@ -267,8 +267,8 @@ class Membership:
     def _locate(self, link: Link, hello: Hello, news: bool, now_ms: int) -> None:
         """Learn where the node of a link in use can be dialled. One that waits for its name may be
         another machine's, and nothing there tells whether the first lives (rules 4 and 10)."""
-        if not link.dialled and not link.address.lacks_scope:
-            at = link.listens_at(hello)
+        at = link.listens
+        if not link.dialled and at is not None:
             if news or self.contacts.addresses(link.name)[:1] != (at,):
                 self.contacts.came_up(0, link.name, self.listed(link.name), at)
         self._told(link, Member(link.name, hello.addresses), now_ms)

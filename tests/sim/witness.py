@@ -193,6 +193,9 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.links[link] = end.peer.host.key
                     life.first.setdefault(name, end.peer.host.key)
+                    for other, one in host.ends.items():  # what was said on another one holds
+                        if other in life.statuses and _same_start(one.peer, end.peer):
+                            life.statuses.setdefault(link, life.statuses[other])
             case ev.LinkDown(link):
                 last = life.statuses.pop(link, None)
                 if last is not None and last.running is not None:
@@ -349,6 +352,10 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
         return max(one, other)
     ends = [end_us for _, end_us in (one, other) if end_us]
     return (one[0], min(ends, default=0))
+
+
+def _same_start(one: links.End | None, other: links.End) -> bool:
+    return one is not None and (one.host, one.incarnation) == (other.host, other.incarnation)
 
 
 def _waits(life: Life, end: links.End, peer: links.End) -> bool:

@@ -336,10 +336,32 @@ def test_beacons_of_other_starts_cost_few_dials() -> None:
     b = End(B)
     b.up(DIALLED, A)
     asked = [t for t in range(0, 3000, 50) if heard(b, 11 + t, t)]
-    assert asked == [REDIAL_MS * n for n in range(MAX_ASIDE)]  # those are still under way
-    (first, *_) = [x.link for x in b.out if isinstance(x, ac.Dial)]
-    b.members.link_down(first, Ended.PROTOCOL, A, at(A), 3000)
-    assert heard(b, 11, 3000) and not heard(b, 11, 3000 + REDIAL_MS)
+    assert asked == list(range(0, 3000, REDIAL_MS))
+    b.members.settle(None, 3000)  # a start that hangs lets each of them in
+    dials = [x.link for x in b.out if isinstance(x, ac.Dial)]
+    assert b.closed == dials[:-MAX_ASIDE]
+    b.up(dials[-MAX_ASIDE], A, incarnation=3000, now_ms=3000)  # the machine was switched off
+    assert b.in_use(A) == dials[-MAX_ASIDE]
+
+
+@pytest.mark.parametrize("why", [Ended.REFUSED, Ended.PROTOCOL, Ended.UNREACHED])
+def test_how_a_dial_ends_that_began_with_the_first_linked_is_no_evidence(why: Ended) -> None:
+    b = End(B)
+    b.up(DIALLED, A)
+    b.members.status(DIALLED, status(1), 5)
+    (asks,) = heard(b, 11, 500)
+    b.members.link_down(DIALLED, Ended.CLOSED, A, at(A), 500)
+    b.members.link_down(asks.link, why, None, at(A), 510)
+    assert not b.dead and not b.members.gone[A].dead
+    assert b.members.gone[A].asked_by_ms == 500 + TICK_TIME_MS
+
+
+def test_where_a_link_local_address_without_its_interface_leads_nobody_knows() -> None:
+    b = End(B)
+    lacking = Link(-1, A, 10, Address("fe80::9", 50000), 0, 0, TICK_TIME_MS)
+    b.members.link_up(lacking, 0)
+    b.members.hello(-1, Hello("1", 0, 4041, (at(A),), ()), 0)
+    assert heard(b, 11, 500) == [] and lacking.dialled_at == (at(A),)
 
 
 @pytest.mark.parametrize("second", [9, 11])  # a clock may have been set back
