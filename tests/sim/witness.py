@@ -193,9 +193,6 @@ class Witness(Watch):
                 if end is not None and end.peer is not None:
                     life.links[link] = end.peer.host.key
                     life.first.setdefault(name, end.peer.host.key)
-                    for other, one in host.ends.items():  # what was said on another one holds
-                        if other in life.statuses and _same_start(one.peer, end.peer):
-                            life.statuses.setdefault(link, life.statuses[other])
             case ev.LinkDown(link):
                 last = life.statuses.pop(link, None)
                 if last is not None and last.running is not None:
@@ -257,6 +254,11 @@ class Witness(Watch):
                     if status.naming is not None:
                         stopping = status.stopping
                         self._must(self.administrators.names(host, stopping, status.naming))
+            case ac.Close(link) if link in life.statuses:
+                said, closed = life.statuses.pop(link), host.ends.get(link)
+                for other, end in host.ends.items():  # what was said holds for who took its place
+                    if closed and end is not closed and _same_start(end.peer, closed.peer):
+                        life.statuses.setdefault(other, said)
             case ac.StartApplication(epoch):
                 self._starts(host, life, epoch)
             case ac.Report():  # what it does comes after the word for it
@@ -354,8 +356,10 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return (one[0], min(ends, default=0))
 
 
-def _same_start(one: links.End | None, other: links.End) -> bool:
-    return one is not None and (one.host, one.incarnation) == (other.host, other.incarnation)
+def _same_start(one: links.End | None, other: links.End | None) -> bool:
+    if one is None or other is None:
+        return False
+    return one.host is other.host and one.incarnation == other.incarnation
 
 
 def _waits(life: Life, end: links.End, peer: links.End) -> bool:
