@@ -257,8 +257,9 @@ class Witness(Watch):
             case ac.Close(link) if link in life.statuses:
                 said, closed = life.statuses.pop(link), host.ends.get(link)
                 for other, end in host.ends.items():  # what was said holds for who took its place
-                    if closed and end is not closed and _same_start(end.peer, closed.peer):
-                        life.statuses.setdefault(other, said)
+                    if closed and end is not closed and end.at is links.At.UP:
+                        if _same_start(end.peer, closed.peer):
+                            life.statuses.setdefault(other, said)
             case ac.StartApplication(epoch):
                 self._starts(host, life, epoch)
             case ac.Report():  # what it does comes after the word for it
