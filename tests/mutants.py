@@ -404,6 +404,8 @@ MUTANTS = (
         "s.digest, age_ms, s.began)", "s.digest, age_ms)"),
     one("6", "an owner that is heard counts as a new one", "view",
         "status.digest, 0, status.began)", "status.digest, 0)"),
+    one("6", "whose application is being started relays", "snapshot",
+        "if own.starting is not None and own.asked_tick == 0:", "if False:"),
     one("6", "a relay goes to the owner that will yield", "snapshot",
         "seniority(d.nodes, d.takeover, f[1], f[0].node)",
         "seniority(d.nodes, d.takeover, f[0].number, f[0].node)"),

@@ -159,6 +159,8 @@ def route(
 ) -> Route:
     """Return the route at the time of the last step."""
     owner, epoch, relay = _owner(settings, members, own)
+    if own.starting is not None and own.asked_tick == 0:
+        relay = None  # it is about to answer under an epoch that may be below this owner's
     serve_until_ms = _serve_until_ms(settings, own, look, now_ms)
     return Route(owner, epoch, serve_until_ms, relay, own.highest)
 

@@ -1261,6 +1261,22 @@ def test_a_relay_goes_to_the_owner_that_will_go_on(shared: Settings) -> None:
     assert (node.route.owner, node.route.relay) == (name("b"), 2)
 
 
+def test_whose_application_is_being_started_relays_nothing() -> None:
+    """It would answer under a lower epoch than the owner that it met meanwhile."""
+    shared = settings()
+    node = Node(shared, name("a"), 10, 0)
+    node.step(ev.ApplicationReady(), 0)
+    now_ms = LOOK_MS
+    assert any(isinstance(x, ac.StartApplication) for x in node.step(ev.Wake(), now_ms))
+    node.step(ev.LinkUp(1, name("b"), 20, Address("10.0.0.1", 4041)), now_ms)
+    theirs = Epoch(1, name("b"))
+    said = Status(1, 0, shared.digest, "owner", highest=theirs, running=theirs, began=1)
+    node.step(ev.MessageReceived(1, said), now_ms)
+    assert node.route.highest == theirs and node.route.relay is None
+    node.step(ev.ApplicationFailed("it cannot"), now_ms)
+    assert node.route.relay == 1
+
+
 def test_a_newcomer_that_dials_twice_is_not_taken_for_two() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")
