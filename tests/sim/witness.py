@@ -50,6 +50,7 @@ class Life:
     begun: Epoch | None = None  # the last that it said it starts
     stop_us: int | None = None  # when it was asked to stop
     lapses: bool = False  # it says that its lease is over: that is no end in good order
+    wakes: bool = False  # nothing happened but time: what it closes now was silent
 
 
 class Witness(Watch):
@@ -173,6 +174,7 @@ class Witness(Watch):
     def before(self, host: Host, event: Any) -> None:
         """What a node hears."""
         life = self.lives[host.key]
+        life.wakes = isinstance(event, ev.Wake)
         match event:
             case ev.MessageReceived(link, Status() as status):
                 end = host.ends.get(link)
@@ -254,7 +256,7 @@ class Witness(Watch):
                     if status.naming is not None:
                         stopping = status.stopping
                         self._must(self.administrators.names(host, stopping, status.naming))
-            case ac.Close(link) if link in life.statuses:
+            case ac.Close(link) if link in life.statuses and not life.wakes:
                 said, closed = life.statuses.pop(link), host.ends.get(link)
                 for other, end in host.ends.items():  # what was said holds for who took its place
                     if closed and end is not closed and end.at is links.At.UP:
