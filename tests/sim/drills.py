@@ -62,9 +62,8 @@ class Drills:
             # Who came off standby when the application was placed may be bound or not: a node has a
             # tick time to judge that, and clocks run up to 1 % apart.
             self.cluster.run(10 + self.settings.tick_time_ms // 50)
-            if not self._is_sure(
-                self._owner()
-            ):  # a better one takes it by then, or is kept from it
+            # A better node that may be bound or not takes it within its delay, or not at all.
+            if not self._is_sure(self._owner()):
                 self.cluster.run(self.settings.distributed.takeover_delay_ms + REST_MS)
                 self.settle()
             self.cluster.tell(f"drill: {drill.__name__}")

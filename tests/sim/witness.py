@@ -259,9 +259,8 @@ class Witness(Watch):
             case ac.Close(link) if link in life.statuses and not life.wakes:
                 said, closed = life.statuses.pop(link), host.ends.get(link)
                 for other, end in host.ends.items():  # what was said holds for who took its place
-                    if closed and end is not closed and end.at is links.At.UP:
-                        if _same_start(end.peer, closed.peer):
-                            life.statuses.setdefault(other, said)
+                    if end is not closed and end.at is links.At.UP and _same_start(end, closed):
+                        life.statuses.setdefault(other, said)
             case ac.StartApplication(epoch):
                 self._starts(host, life, epoch)
             case ac.Report():  # what it does comes after the word for it
@@ -359,10 +358,11 @@ def _later(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return (one[0], min(ends, default=0))
 
 
-def _same_start(one: links.End | None, other: links.End | None) -> bool:
-    if one is None or other is None:
+def _same_start(one: links.End, other: links.End | None) -> bool:
+    """Whether both links go to one start of one machine."""
+    if one.peer is None or other is None or other.peer is None:
         return False
-    return one.host is other.host and one.incarnation == other.incarnation
+    return one.peer.host is other.peer.host and one.peer.incarnation == other.peer.incarnation
 
 
 def _waits(life: Life, end: links.End, peer: links.End) -> bool:
