@@ -37,7 +37,7 @@ class Contacts:
         self._named: dict[NodeName, Contact] = {}
         self._configured: dict[Address, Contact] = {}
         self._dials: dict[int, Contact] = {}
-        self._given_up: list[int] = []  # dials of names that had to go
+        self._given_up: list[int] = []  # dials that had to go for others
         self._last_link = 0
         self._sweep_ms = 0  # no contact can be due to be forgotten before
         self._changed = True  # since `deadline` was last reckoned, which is a look at all of them
@@ -122,11 +122,12 @@ class Contacts:
         contact.next_ms = now_ms + NOBODY_THERE_MS
         contact.turn = 0
         if at_once:
-            if contact.urged_ms < now_ms:
+            since_ms = now_ms
+            if contact.dial is not None:  # it may be the one to take the link's place
+                since_ms = contact.began_ms + REDIAL_MS
+            elif contact.urged_ms < now_ms:
                 # Two at once, then one each 250 ms: who is killed may have been lost just now.
                 contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms + REDIAL_MS)
-            # A dial that is under way may be the one to take the link's place.
-            since_ms = now_ms if contact.dial is None else contact.began_ms + REDIAL_MS
             contact.next_ms = max(now_ms, contact.urged_ms, since_ms)
         # They may be at a former start and come to nothing: they go on, and nobody waits for them.
         contact.dial, contact.aside = None, {}
@@ -231,8 +232,7 @@ class Contacts:
         known.checked_ms = now_ms
         asking = [i for i, c in self._dials.items() if c.name == name and c.former is not None]
         if len(asking) >= MAX_ASIDE:  # that start may have let them in, and hang
-            del self._dials[asking[0]]
-            self._given_up.append(asking[0])
+            self._let_go(asking[0])
         once = Contact(name, known.listed, now_ms, [at], proven=True, former=incarnation)
         return self.dial(once, now_ms)[0]
 
@@ -343,8 +343,11 @@ class Contacts:
             assert oldest.name is not None
             del self._named[oldest.name]
             for link in [id for id, contact in self._dials.items() if contact is oldest]:
-                del self._dials[link]
-                self._given_up.append(link)
+                self._let_go(link)
+
+    def _let_go(self, link: int) -> None:
+        del self._dials[link]
+        self._given_up.append(link)
 
     def _jitter(self, wait_ms: int) -> int:
         # Knuth's LCG (The Art of Computer Programming 3.3.4): the core draws no random numbers,

@@ -208,6 +208,20 @@ def test_a_dial_begun_just_before_a_link_is_lost_may_take_its_place() -> None:
     assert known.deadline(set()) == 5000
 
 
+def test_a_link_that_is_lost_while_a_dial_is_under_way_takes_nothing_of_the_rate() -> None:
+    """A frozen node goes on: its link is gone, the next as soon, and then its peer is killed."""
+    known = contacts()
+    known.told(A, AT, True, 0)
+    known.came_up(-1, A, True, AT)
+    known.lost(A, at_once=True, now_ms=5000)
+    ((link, _),) = known.due(set(), 5000)
+    known.came_up(-2, A, True, AT)
+    known.lost(A, at_once=True, now_ms=5001)
+    known.came_up(link, A, True, AT)
+    known.lost(A, at_once=True, now_ms=5140)
+    assert known.deadline(set()) == 5140
+
+
 def test_a_linked_node_is_not_dialled() -> None:
     known = contacts()
     known.told(A, AT, True, 0)

@@ -443,6 +443,19 @@ def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
     assert gone.dead and gone.asked_by_ms is None and a.dead == [(B, 10)]
 
 
+def test_a_link_whose_place_another_takes_takes_nothing_of_the_rate_of_dials() -> None:
+    b, dialled = End(B), []
+    b.up(DIALLED, A, now_ms=4990)
+    b.up(-1, A, now_ms=4990)
+    for link, now_ms in ((DIALLED, 5000), (-1, 5010), (1, 5140)):
+        if link == 1:
+            b.up(1, A, now_ms=5020)  # the dial that the last loss led to
+        b.members.link_down(link, Ended.CLOSED, None, None, now_ms)
+        b.wake(now_ms)
+        dialled.append([x.link for x in b.out if isinstance(x, ac.Dial)])
+    assert dialled == [[], [1], [1, 2]]
+
+
 def test_a_listener_that_lets_in_and_closes_is_not_dialled_without_pause() -> None:
     a = End(A)
     a.up(-1, B)
