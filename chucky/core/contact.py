@@ -30,7 +30,8 @@ class Contact:
     began_ms: int = 0
     best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
     next_ms: int = 0
-    urged_ms: int = -REDIAL_MS  # when a dial since a link was lost is due by their rate
+    urgent: bool = False  # whether its next dial is the first since a link was lost
+    urged_ms: int = -REDIAL_MS  # when one of those is due by their rate
     backoff_ms: int = 0
     refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
     turn: int = 0

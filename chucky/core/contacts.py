@@ -14,6 +14,9 @@ BACKOFF_MS = 1000  # doubled each time, for refused cookies and unlisted nodes
 BACKOFF_LIMIT_MS = 60_000
 # A configured host that refuses has no node there now; one that starts will call us itself.
 NOBODY_THERE_MS = 1000
+# A dial may take the place of a link that is lost: its node ended that once this was up, so the end
+# of the handshake is not far behind.
+SETTLED_MS = 50
 # Contacts known from beacons only: a LAN of 50 nodes and some strangers. Listed names and others
 # have a table and places each: names that a stranger invents crowd out no listed node.
 MAX_UNPROVEN = 64
@@ -121,14 +124,12 @@ class Contacts:
         contact.seen_ms = now_ms
         contact.next_ms = now_ms + NOBODY_THERE_MS
         contact.turn = 0
+        contact.urgent = at_once
         if at_once:
-            since_ms = now_ms
-            if contact.dial is not None:  # it may be the one to take the link's place
-                since_ms = contact.began_ms + REDIAL_MS
-            elif contact.urged_ms < now_ms:
-                # Two at once, then one each 250 ms: who is killed may have been lost just now.
-                contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms + REDIAL_MS)
-            contact.next_ms = max(now_ms, contact.urged_ms, since_ms)
+            contact.next_ms = max(now_ms, contact.urged_ms)
+            if contact.dial is not None:
+                soon_ms = min(now_ms + SETTLED_MS, contact.began_ms + REDIAL_MS)
+                contact.next_ms = max(contact.next_ms, soon_ms)
         # They may be at a former start and come to nothing: they go on, and nobody waits for them.
         contact.dial, contact.aside = None, {}
 
@@ -220,6 +221,10 @@ class Contacts:
         contact.began_ms = now_ms
         if contact.dial_address == best:
             contact.best_ms = now_ms
+        if contact.urgent:
+            # Two at once, then one each 250 ms: who is killed may have been lost just now.
+            contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms) + REDIAL_MS
+            contact.urgent = False
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address
 

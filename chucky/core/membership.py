@@ -227,14 +227,14 @@ class Membership:
         gone.dead = link.leaving  # 4: its core has stepped for the last time
         if how is Lost.ANEW:
             self.proven_dead(link.name, link.incarnation)
-        waits = [n for n in self._newcomers.values() if n.name == link.name]
-        newcomer = min(waits, key=lambda n: n.incarnation != link.incarnation, default=None)
-        self.contacts.lost(link.name, not (newcomer or link.leaving), now_ms)
+        self.contacts.lost(link.name, at_once=not link.leaving, now_ms=now_ms)
         asks = how is Lost.ENDED and not link.leaving and not self._is_mute(link, now_ms)
         if asks and self.contacts.addresses(link.name):
             gone.asked_by_ms = now_ms + self.settings.tick_time_ms
         what = "left" if link.leaving else how.value
         self.emit(Report(Level.INFO, f"{link.name} {what}: it is down", "down", link.name))
+        waits = [n for n in self._newcomers.values() if n.name == link.name]
+        newcomer = min(waits, key=lambda n: n.incarnation != link.incarnation, default=None)
         if newcomer:
             del self._newcomers[newcomer.id]
             self._take(newcomer, now_ms)

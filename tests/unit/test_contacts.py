@@ -10,6 +10,7 @@ from chucky.core.contacts import (
     MAX_UNPROVEN,
     MAX_UNPROVEN_DIALS,
     NOBODY_THERE_MS,
+    SETTLED_MS,
     UNLISTED_MS,
     UNPROVEN_MS,
     Contacts,
@@ -163,12 +164,16 @@ def test_a_link_that_is_lost_again_and_again_is_dialled_at_once_twice_then_every
 
 
 def test_a_link_that_is_lost_just_after_it_was_dialled_is_dialled_at_once() -> None:
-    known = contacts()
+    known, now_ms = contacts(), 0
     known.told(A, AT, True, 0)
-    ((link, _),) = known.due(set(), 0)
+    for _ in range(5):
+        ((link, _),) = known.due(set(), now_ms)
+        known.ended(link, Ended.REFUSED, now_ms)
+        now_ms += wait_ms(known, now_ms)
+    ((link, _),) = known.due(set(), now_ms)
     known.came_up(link, A, True, AT)
-    known.lost(A, at_once=True, now_ms=1)
-    assert known.deadline(set()) == 1
+    known.lost(A, at_once=True, now_ms=now_ms + 1)
+    assert known.deadline(set()) == now_ms + 1
 
 
 def test_a_dial_under_way_when_a_link_is_lost_holds_up_no_other() -> None:
@@ -195,13 +200,18 @@ def test_a_dial_under_way_when_a_link_is_lost_holds_up_no_other() -> None:
         assert found is not None and found.name == A
 
 
-def test_a_dial_begun_just_before_a_link_is_lost_may_take_its_place() -> None:
+@pytest.mark.parametrize(
+    ("lost_ms", "due_ms"), [(10, 10 + SETTLED_MS), (REDIAL_MS - 10, REDIAL_MS), (400, 400)]
+)
+def test_a_dial_under_way_when_a_link_is_lost_may_soon_take_its_place(
+    lost_ms: int, due_ms: int
+) -> None:
     known = contacts()
     known.told(A, AT, True, 0)
     ((link, _),) = known.due(set(), 0)
     known.came_up(-1, A, True, None)
-    known.lost(A, at_once=True, now_ms=10)
-    assert known.deadline(set()) == REDIAL_MS
+    known.lost(A, at_once=True, now_ms=lost_ms)
+    assert known.deadline(set()) == due_ms
     known.came_up(link, A, True, AT)
     assert known.deadline({A}) is None
     known.lost(A, at_once=True, now_ms=5000)
