@@ -53,7 +53,7 @@ class Drills:
         drills = [
             self.kill, self.power, self.freezes, self.returns, self.stops, self.partition,
             self.crash, self.broken_standby, self.strangers, self.two_at_once, self.takes,
-            self.takes, self.gives, self.gives,
+            self.takes, self.gives, self.gives, self.shaken, self.shaken,
         ]  # fmt: skip
         if self.options.majority:
             drills += [self.no_majority, self.few_backers]
@@ -307,6 +307,37 @@ class Drills:
     def kill(self) -> None:
         """L1: the process dies; L3: it returns."""
         self._loses(False, self.cluster.kill)
+
+    def shaken(self) -> None:
+        """L1, L3, L4: something small, and no sooner is all at rest than the owner dies."""
+        owner = self._owner()
+        self.requests.calm = False
+        self._shake(owner, self.rng.choice([h for h in self.nodes if h is not owner]))
+        self.took_us(self._at_rest, self._limit_us())
+        self.cluster.run(self.rng.choice((0, self.rng.randint(0, 600))))
+        if self._at_rest() and self._is_sure(self._owner()):
+            self.requests.calm = True
+            self.rng.choice((self.kill, self.kill, self.power, self.stops))()
+
+    def _shake(self, owner: Host, other: Host) -> None:
+        lasts_ms = self.rng.randint(0, self.rng.choice((300, 5000)))
+        match self.rng.choice(("reset", "restart", "freeze", "cut")):
+            case "reset":
+                self.cluster.reset(owner.key, other.key)
+            case "restart":
+                self.cluster.kill(other.key)
+                self.cluster.run(lasts_ms)
+                self.cluster.start(other.key)
+            case "freeze":
+                frozen = self.rng.choice((owner, other))
+                self.cluster.freeze(frozen.key)
+                self.cluster.run(lasts_ms)
+                self.cluster.thaw(frozen.key)
+            case "cut":
+                rest = "".join(h.key for h in self.nodes if h is not other)
+                self.cluster.split(other.key, rest)
+                self.cluster.run(lasts_ms)
+                self.cluster.heal()
 
     def power(self) -> None:
         """L1: the machine falls silent; L3: it returns."""
