@@ -63,7 +63,7 @@ class Drills:
             # tick time to judge that, and clocks run up to 1 % apart.
             self.cluster.run(10 + self.settings.tick_time_ms // 50)
             # A better node that may be bound or not takes it within its delay, or not at all.
-            if not self._is_sure(self._owner()):
+            if not self.serving or not self._is_sure(self._owner()):
                 self.cluster.run(self.settings.distributed.takeover_delay_ms + REST_MS)
                 self.settle()
             self.cluster.tell(f"drill: {drill.__name__}")
@@ -139,7 +139,7 @@ class Drills:
         if self.settings.distributed.takeover and not self.options.differs:
             if self._better(owner) and not self._is_placed(owner):
                 return False
-        known = all(h.view().epoch == epoch for h in self.nodes)
+        known = all(h.node is not None and h.view().epoch == epoch for h in self.nodes)
         return known and self._all_met() and not self._passes_over(owner)
 
     def _all_met(self) -> bool:
