@@ -235,6 +235,7 @@ class Node:
                     repeats = link.repeats and not slow and binding == self._placements.binding
                     self._has_news = not (repeats and self._is_quiet(now_ms))
                 elif waits is not None:
+                    self._look.heard(waits.name, waits.incarnation, message.echo)
                     self._hear_owner(waits, message, now_ms)  # whoever has the name
             case Hello():
                 known = not self._members.hello(id, message, now_ms)

@@ -1094,6 +1094,22 @@ def test_who_is_back_behind_a_cut_is_taken_soon_however_long_a_tick_is(
     assert cluster.run_until(lambda: len(cluster.serving) == 1) <= 1000
 
 
+def test_an_owner_that_goes_on_awaits_no_handshake_of_a_start_whose_next_it_hears() -> None:
+    """That waits for its name: its machine had moved, so nothing proves the end of the former."""
+    cluster = running(Cluster(settings()), "a", "b")
+    cluster.freeze("a")
+    forged = Beacon(name("a"), 2**60, 4041, False)
+    cluster.give("b", ev.BeaconHeard(forged, Address("10.0.0.9", 4041)))
+    cluster.run(10)  # b has asked who listens where a does, and a's kernel has let that in
+    cluster.move("b", "10.0.1.2")
+    cluster.run(20)
+    cluster.power_off("b")
+    cluster.start("b")
+    cluster.run(TICK_TIME_MS + 500)
+    cluster.thaw("a")
+    assert cluster.run_until(lambda: "a" in cluster.serving, TICK_TIME_MS) <= LOOK_MS + 60
+
+
 def test_a_newcomer_and_the_link_it_waits_for_fall_silent_together() -> None:
     cluster = running(Cluster(settings()), "a", "b")
     cluster.power_off("b")
