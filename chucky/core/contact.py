@@ -31,7 +31,7 @@ class Contact:
     best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
     next_ms: int = 0
     urgent: bool = False  # whether its next dial is the first since a link was lost
-    urged_ms: int = -REDIAL_MS  # when one of those is due by their rate
+    urged_ms: int = -2 * REDIAL_MS  # when one of those is due by their rate
     backoff_ms: int = 0
     refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
     turn: int = 0

@@ -111,6 +111,7 @@ class Contacts:
         dialled.dial = None
         if dialled.configured:
             dialled.name = name
+            dialled.next_ms = dialled.began_ms + REDIAL_MS  # where no name is known by its address
         elif dialled.name != name and dialled.dial_address in dialled.addresses:
             dialled.addresses.remove(dialled.dial_address)  # somebody else lives there now
 
@@ -118,18 +119,15 @@ class Contacts:
         """The link with this node is gone; dial it at once when it did not say goodbye, but one
         that is lost again and again no more often than one that does not answer."""
         self._changed = True
-        contact = self._named.get(name)
-        if contact is None:
-            return
-        contact.seen_ms = now_ms
-        contact.next_ms = now_ms + NOBODY_THERE_MS
-        contact.turn = 0
-        contact.urgent = at_once
-        if at_once:
+        contact = self._named[name]
+        contact.seen_ms, contact.turn, contact.urgent = now_ms, 0, at_once
+        if not at_once:
+            contact.next_ms = now_ms + NOBODY_THERE_MS
+        elif contact.dial is None:
             contact.next_ms = max(now_ms, contact.urged_ms)
-            if contact.dial is not None:
-                soon_ms = min(now_ms + SETTLED_MS, contact.began_ms + REDIAL_MS)
-                contact.next_ms = max(contact.next_ms, soon_ms)
+        else:
+            soon_ms = min(now_ms + SETTLED_MS, contact.began_ms + REDIAL_MS)
+            contact.next_ms = max(now_ms, contact.urged_ms, soon_ms)
         # They may be at a former start and come to nothing: they go on, and nobody waits for them.
         contact.dial, contact.aside = None, {}
 
@@ -222,8 +220,9 @@ class Contacts:
         if contact.dial_address == best:
             contact.best_ms = now_ms
         if contact.urgent:
-            # Two at once, then one each 250 ms: who is killed may have been lost just now.
-            contact.urged_ms = max(now_ms - REDIAL_MS, contact.urged_ms) + REDIAL_MS
+            # Three at once, then one each 250 ms: who is killed may have been lost just now, and a
+            # dial of its own, which was under way, may come up and end after that.
+            contact.urged_ms = max(now_ms - 2 * REDIAL_MS, contact.urged_ms) + REDIAL_MS
             contact.urgent = False
         self._dials[contact.dial] = contact
         return contact.dial, contact.dial_address

@@ -154,10 +154,10 @@ class Membership:
 
         Nodes that dial each other at once must both keep the same one: that dialled by the
         greater name. Of two that one of them dialled (over two addresses, on request, or since it
-        had lost the old one) both keep the newer.
+        had lost the old one) both keep the newer, which need not be up last.
         """
         if old.dialled == new.dialled:
-            return False
+            return abs(old.id) > abs(new.id)
         return old.dialled == (self.me > old.name)
 
     def _take(self, link: Link, now_ms: int) -> None:
@@ -203,7 +203,7 @@ class Membership:
         # Where an administrator sent a dial, another node may live by now: that proves nothing.
         known = contact is not None and not contact.configured and contact.name
         gone = self.gone.get(known) if known else None
-        if contact and known and gone and contact.began_ms >= gone.ended_ms:
+        if contact and known and gone:  # begun after that end: `lost` forgets the others
             if why is Ended.CLOSED and now_ms - gone.ended_ms < DYING_MS:
                 # It was let in by a process whose end is not complete: ask the same again.
                 contact.next_ms, contact.turn = now_ms, 0

@@ -151,7 +151,7 @@ def test_a_node_that_left_is_not_dialled_at_once() -> None:
     assert known.deadline(set()) == 100 + NOBODY_THERE_MS
 
 
-def test_a_link_that_is_lost_again_and_again_is_dialled_at_once_twice_then_every_250_ms() -> None:
+def test_a_link_that_is_lost_again_and_again_is_dialled_at_once_thrice_then_every_250_ms() -> None:
     known, dials = contacts(), []
     known.told(A, AT, True, 0)
     known.came_up(-1, A, True, None)
@@ -160,20 +160,21 @@ def test_a_link_that_is_lost_again_and_again_is_dialled_at_once_twice_then_every
         for link, _ in known.due(set(), now_ms):
             known.came_up(link, A, True, AT)
             dials.append(now_ms)
-    assert dials == [10_000, 10_001, *range(10_000 + REDIAL_MS, 12_000, REDIAL_MS)]
+    assert dials == [*range(10_000, 10_003), *range(10_000 + REDIAL_MS, 12_000, REDIAL_MS)]
 
 
 def test_a_link_that_is_lost_just_after_it_was_dialled_is_dialled_at_once() -> None:
-    known, now_ms = contacts(), 0
+    known = contacts()
     known.told(A, AT, True, 0)
     for _ in range(5):
-        ((link, _),) = known.due(set(), now_ms)
-        known.ended(link, Ended.REFUSED, now_ms)
-        now_ms += wait_ms(known, now_ms)
-    ((link, _),) = known.due(set(), now_ms)
+        ((link, _),) = known.due(set(), 0)
+        found = known.ended(link, Ended.CLOSED, 0)
+        assert found is not None
+        found.next_ms = 0  # a dying process let it in
+    ((link, _),) = known.due(set(), 0)
     known.came_up(link, A, True, AT)
-    known.lost(A, at_once=True, now_ms=now_ms + 1)
-    assert known.deadline(set()) == now_ms + 1
+    known.lost(A, at_once=True, now_ms=1)
+    assert known.deadline(set()) == 1
 
 
 def test_a_dial_under_way_when_a_link_is_lost_holds_up_no_other() -> None:
@@ -265,12 +266,23 @@ def test_a_configured_address_is_dialled_for_whom_it_finds_once_another_node_ans
     known.configure((AT,), 0)
     ((link, _),) = known.due(set(), 0)
     known.came_up(link, A, True, AT)
-    known.lost(A, at_once=True, now_ms=0)
-    ((link, _),) = known.due(set(), 0)
+    known.lost(A, at_once=True, now_ms=1000)
+    ((link, _),) = known.due(set(), 1000)
     assert known.expected(link) == A
-    known.ended(link, Ended.PROTOCOL, 0)
-    ((link, address),) = known.due(set(), 0)
+    known.ended(link, Ended.PROTOCOL, 1000)
+    ((link, address),) = known.due(set(), 1000)
     assert (known.expected(link), address) == (None, AT)
+
+
+def test_a_configured_name_whose_link_is_lost_again_and_again_is_dialled_every_250_ms() -> None:
+    known, alpha, dials = contacts(), Address("alpha", 4041), []
+    known.configure((alpha,), 0)
+    for now_ms in range(1000):
+        for link, address in known.due(set(), now_ms):
+            known.came_up(link, A, True, AT)  # as it resolves
+            dials += [now_ms] if address == alpha else []
+            known.lost(A, at_once=False, now_ms=now_ms)
+    assert dials == [*range(0, 1000, REDIAL_MS)]
 
 
 def test_a_configured_address_is_dialled_though_its_node_was_forgotten() -> None:

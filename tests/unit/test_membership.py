@@ -443,6 +443,16 @@ def test_a_dial_that_a_dying_process_let_in_is_made_again_at_once() -> None:
     assert gone.dead and gone.asked_by_ms is None and a.dead == [(B, 10)]
 
 
+def test_of_two_dials_of_one_node_the_newer_is_kept_though_it_was_up_first() -> None:
+    """A segment of the older one was lost."""
+    a, b = End(A), End(B)
+    for number in (2, 1):
+        a.up(number, B)
+        b.up(-number, A)
+    assert (a.in_use(B), b.in_use(A)) == (2, -2)
+    assert (a.closed, b.closed) == ([1], [])  # its dialler closes it
+
+
 def test_a_link_whose_place_another_takes_takes_nothing_of_the_rate_of_dials() -> None:
     b, dialled = End(B), []
     b.up(DIALLED, A, now_ms=4990)
@@ -638,11 +648,11 @@ def test_a_refusal_where_an_administrator_sent_a_dial_proves_nobody_dead() -> No
     b.wake(0)
     b.up(1, A)
     b.members.status(1, status(1), 5)
-    b.members.link_down(1, Ended.CLOSED, A, at(A), 10)
-    b.wake(10)
+    b.members.link_down(1, Ended.CLOSED, A, at(A), REDIAL_MS)
+    b.wake(REDIAL_MS)
     dials = {d.address: d.link for d in b.out if isinstance(d, ac.Dial) and d.link > 1}
     assert set(dials) == {alpha, at(A)}
-    b.members.link_down(dials[alpha], Ended.REFUSED, None, alpha, 11)
+    b.members.link_down(dials[alpha], Ended.REFUSED, None, alpha, REDIAL_MS + 1)
     assert not b.dead and b.members.gone[A].asked_by_ms is not None
-    b.members.link_down(dials[at(A)], Ended.REFUSED, None, at(A), 11)
+    b.members.link_down(dials[at(A)], Ended.REFUSED, None, at(A), REDIAL_MS + 1)
     assert b.dead == [(A, 10)] and b.members.gone[A].asked_by_ms is None
