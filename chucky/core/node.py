@@ -226,16 +226,16 @@ class Node:
             case Status():
                 link = self._members.status(id, message, now_ms)
                 waits = self._members.newcomer(id)
+                spoke = link or waits
+                if spoke is not None and message.echo >= spoke.since_tick:
+                    self._look.heard(spoke.name, spoke.incarnation, message.echo)
                 if link is not None:
                     self._speech.heard_tick = True
-                    if message.echo >= link.since_tick:
-                        self._look.heard(link.name, link.incarnation, message.echo)
                     binding = self._placements.binding
                     slow = self._hear(link, message, now_ms)
                     repeats = link.repeats and not slow and binding == self._placements.binding
                     self._has_news = not (repeats and self._is_quiet(now_ms))
                 elif waits is not None:
-                    self._look.heard(waits.name, waits.incarnation, message.echo)
                     self._hear_owner(waits, message, now_ms)  # whoever has the name
             case Hello():
                 known = not self._members.hello(id, message, now_ms)

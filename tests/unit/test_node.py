@@ -682,6 +682,24 @@ def test_a_thawed_owner_waits_for_no_handshake_with_who_it_hears(
     assert LOOK_MS <= took_ms <= longest_ms and (longest_ms - took_ms) <= 50
 
 
+def test_a_thawed_owner_waits_for_a_handshake_whatever_a_newcomer_said_before() -> None:
+    """It has moved, and waits for the name of its former start: what a reads of it is of long ago,
+    and it may serve by now."""
+    cluster = running(Cluster(settings(timeout_ms=60_000)), "a", "b")
+    b = cluster.hosts["b"]
+    cluster.move("b", "10.0.1.2")
+    cluster.power_off("b")
+    cluster.start("b")
+    cluster.run(200)
+    cluster.freeze("a")
+    cluster.run(TICK_TIME_MS + 200)
+    cluster.give("a", ev.LinkBegan(-99, b.name, b.incarnation))
+    cluster.freeze("b")
+    cluster.thaw("a")
+    took_ms = cluster.run_until(lambda: cluster.serving == "a")
+    assert TICK_TIME_MS - 50 <= took_ms <= TICK_TIME_MS
+
+
 def test_a_thawed_standby_does_not_start_beside_the_owner() -> None:
     cluster = running(Cluster(linear()), "a", "b")
     cluster.freeze("b")
