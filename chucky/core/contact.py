@@ -10,6 +10,7 @@ REDIAL_MS = 250  # with ± 20 %, so that two nodes do not go on dialling each ot
 # time. A handshake takes some ms. Where it takes longer it goes on beside the next dial; in a crowd
 # of unproven contacts it ends, for want of places, and gets twice as long each time.
 LEASH_MS = 100
+HEARD_MS = 1000  # so much sooner is it an address's turn when a beacon has come from there
 MAX_ADDRESSES = 4  # of one node: two address families on two networks
 
 
@@ -28,13 +29,15 @@ class Contact:
     dial_address: Address | None = None
     aside: dict[int, Address] = field(default_factory=dict)  # those that no other waits for
     began_ms: int = 0
-    best_ms: int = -REDIAL_MS  # when the best address that was free was last dialled
+    first_ms: int = -REDIAL_MS  # when the first of two dials in turn was begun, or the only one
     next_ms: int = 0
     urgent: bool = False  # whether its next dial is the first since a link was lost
     urged_ms: int = -2 * REDIAL_MS  # when one of those is due by their rate
     backoff_ms: int = 0
     refused: set[Address] = field(default_factory=set)  # of these: for the cookie, or by another
     turn: int = 0
+    dialled: dict[Address, int] = field(default_factory=dict)  # when each was last
+    heard: set[Address] = field(default_factory=set)  # in a beacon, and not dialled since
     given_up: int = 0  # dials, since it was last linked
     incarnation: int = 0  # of its last beacon
     checked_ms: int = -REDIAL_MS  # when a dial last asked whether the start that is linked is there
@@ -56,19 +59,39 @@ class Contact:
         """Whether it matters to its next dial how this one ends."""
         return link == self.dial or link in self.aside
 
-    def next_address(self) -> Address:
-        """Return where to dial now: the best known address each second time; of the others one that
-        a link or a member told each second time, however many hints there are."""
-        best, *rest = self.free
+    def begin(self, link: int, now_ms: int) -> Address:
+        """Take note that a dial begins, and return where.
+
+        Two go in turn: the first to the best address, the second to one of the others, each second
+        time to one that a link or a member told, however many hints there are. Of several it goes
+        to that where none went for the longest time, or to one that a beacon gave since.
+        """
         self.turn += 1
-        if self.turn % 2 or not rest:
-            return best
-        turn = self.turn // 2
-        told = [a for a in rest if a in self.trusted]
-        if 0 < len(told) < len(rest):
-            rest = told if turn % 2 else [a for a in rest if a not in self.trusted]
-            turn //= 2
-        return rest[turn % len(rest)]
+        self.dialled = {a: at_ms for a, at_ms in self.dialled.items() if a in self.addresses}
+        free, best = self.free, None if self.unproven else self.addresses[0]
+        others = [a for a in free if a != best] or free
+        told = [a for a in others if a in self.trusted]
+        if 0 < len(told) < len(others):
+            others = told if self.turn // 2 % 2 else [a for a in others if a not in self.trusted]
+        if self.is_first and best in free:
+            at = self.addresses[0]
+        else:
+            at = min(others, key=self._turn_ms)
+        self.heard.discard(at)
+        self.dial, self.dial_address = link, at
+        self.began_ms = self.dialled[at] = now_ms
+        if self.is_first or len(free) == 1:
+            self.first_ms = now_ms
+        return at
+
+    def _turn_ms(self, address: Address) -> int:
+        last_ms = self.dialled.get(address, -HEARD_MS)
+        return last_ms - HEARD_MS if address in self.heard else last_ms
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the last dial was the first of two."""
+        return self.turn % 2 == 1
 
     @property
     def leash_ms(self) -> int | None:
@@ -98,6 +121,12 @@ class Contact:
         self.learn(address, first)
         self.trusted.intersection_update(self.addresses)
 
+    def hear(self, address: Address) -> None:
+        """Add an address that a beacon gives: a hint."""
+        self.learn(address)
+        self.heard.add(address)
+        self.heard.intersection_update(self.addresses)
+
     def learn(self, address: Address, first: bool = False) -> None:
         """Add an address; `first` when it is the best."""
         if address in self.addresses:
@@ -109,6 +138,8 @@ class Contact:
             for at, other in enumerate(self.addresses):
                 if other.host == address.host and (at or not self.proven):
                     self.addresses[at] = address
+                    if other in self.dialled:
+                        self.dialled[address] = self.dialled.pop(other)
                     return
         self.addresses.insert(0 if first else len(self.addresses), address)
         if len(self.addresses) > MAX_ADDRESSES:

@@ -58,8 +58,8 @@ class Contacts:
             contact.incarnation, contact.backoff_ms = incarnation, 0
         contact.seen_ms = now_ms
         known = address in contact.addresses
-        contact.learn(address)
-        soon_ms = max(now_ms, contact.began_ms + REDIAL_MS)
+        contact.hear(address)
+        soon_ms = max(now_ms, contact.first_ms + REDIAL_MS)
         if not known or (contact.backoff_ms == 0 and soon_ms < contact.next_ms):
             contact.next_ms = min(contact.next_ms, soon_ms)
             self._changed = True
@@ -143,27 +143,24 @@ class Contacts:
             at, contact.dial = contact.dial_address, None
         refused = why in (Ended.COOKIE, Ended.PROTOCOL)
         contact.note(at, refused)
-        best = contact.addresses[:1] == [at]
         # One address that refuses may be a stranger's, who sends beacons with this name.
         refuses = contact.refused.issuperset(contact.addresses)
         if refuses or not (contact.listed or contact.configured):
             contact.backoff_ms = min(max(BACKOFF_MS, 2 * contact.backoff_ms), BACKOFF_LIMIT_MS)
-            # All refused, or it takes no turn from the best.
-            since_ms = now_ms if best or refuses else contact.best_ms
+            # Another takes no turn from the best.
+            best = contact.addresses[:1] == [at]
+            since_ms = now_ms if best or refuses else contact.first_ms
             contact.next_ms = max(now_ms, since_ms + self._jitter(contact.backoff_ms))
         elif aside is not None:
             # It was dialled long ago, perhaps before a path was back: it waits for no turn more.
             if why is Ended.UNREACHED and at in contact.trusted:
                 contact.next_ms = min(contact.next_ms, now_ms)
-        elif refused and not best:
-            # It takes no turn from the best.
-            contact.next_ms = max(now_ms, contact.best_ms + self._jitter(REDIAL_MS))
-        elif best and (refused or why is Ended.REFUSED) and len(contact.free) > 1:
+        elif contact.is_first and (refused or why is Ended.REFUSED) and len(contact.free) > 1:
             contact.next_ms = now_ms  # it does not live there now: that takes no turn from others
         elif contact.configured and why is Ended.REFUSED:
             contact.next_ms = now_ms + self._jitter(NOBODY_THERE_MS)
         else:
-            contact.next_ms = max(now_ms, contact.began_ms + self._jitter(REDIAL_MS))
+            contact.next_ms = max(now_ms, contact.first_ms + self._jitter(REDIAL_MS))
         return contact if aside is None else None
 
     def itself(self, link: int, now_ms: int) -> None:
@@ -213,19 +210,14 @@ class Contacts:
         """Begin a dial of this contact and return (link id, address)."""
         self._changed = True
         self._last_link += 1
-        contact.dial = self._last_link
-        best = contact.free[0]
-        contact.dial_address = contact.next_address()
-        contact.began_ms = now_ms
-        if contact.dial_address == best:
-            contact.best_ms = now_ms
+        at = contact.begin(self._last_link, now_ms)
         if contact.urgent:
             # Three at once, then one each 250 ms: who is killed may have been lost just now, and a
             # dial of its own, which was under way, may come up and end after that.
             contact.urged_ms = max(now_ms - 2 * REDIAL_MS, contact.urged_ms) + REDIAL_MS
             contact.urgent = False
-        self._dials[contact.dial] = contact
-        return contact.dial, contact.dial_address
+        self._dials[self._last_link] = contact
+        return self._last_link, at
 
     def check(self, name: NodeName, incarnation: int, at: Address, now_ms: int) -> int | None:
         """Begin to ask whether this start, which is linked, still listens there, unless that was

@@ -226,7 +226,7 @@ class Node:
             case Status():
                 link = self._members.status(id, message, now_ms)
                 waits = self._members.newcomer(id)
-                spoke = link or waits
+                spoke = link or waits  # who waits is told no tick: it counts on a link made since
                 if spoke is not None and message.echo >= spoke.since_tick:
                     self._look.heard(spoke.name, spoke.incarnation, message.echo)
                 if link is not None:

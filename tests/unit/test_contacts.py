@@ -1,8 +1,11 @@
 """Contacts: what a stranger's beacon can cost, and when whom to dial."""
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import pytest
 
-from chucky.core.contact import LEASH_MS, MAX_ADDRESSES, REDIAL_MS
+from chucky.core.contact import LEASH_MS, MAX_ADDRESSES, REDIAL_MS, Contact
 from chucky.core.contacts import (
     BACKOFF_LIMIT_MS,
     MAX_ASIDE,
@@ -541,25 +544,92 @@ def test_strangers_hardly_delay_a_node_at_its_second_address(
         now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
 
 
-@pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
-def test_who_says_nothing_at_three_addresses_does_not_hold_up_the_fourth(lost_ms: int) -> None:
-    """Hints alone say where it is; frames pass to it from lost_ms on."""
-    known, now_ms, dials = contacts(), 0, {}
-    for number in range(MAX_ADDRESSES - 1):
-        known.hint(A, 1, at(number + 7), True, 0)
-    known.hint(A, 1, AT, True, 0)
-    while True:
+# How those end a dial that are not whom it looks for, and after how many ms.
+SILENT = (Ended.UNREACHED, 1000)  # for the tick time
+NOBODY = (Ended.UNREACHED, 250)  # for the connect time
+REFUSES = (Ended.REFUSED, 3)
+ANOTHER = (Ended.PROTOCOL, 3)
+
+
+def dials_of(
+    known: Contacts,
+    ends: dict[Address, tuple[Ended, int]],
+    beacons: Iterable[tuple[int, Address]],
+    until_ms: int,
+) -> Iterator[tuple[int, Address]]:
+    """Yield when and where each dial begins; beacons come at these times from these addresses."""
+    now_ms, links, calls = 0, {}, list(beacons)
+    while now_ms < until_ms:
+        while calls and calls[0][0] <= now_ms:
+            known.hint(A, 1, calls.pop(0)[1], True, now_ms)
         for link in known.give_up(set(), now_ms):
-            del dials[link]
+            del links[link]
+        for link in [link for link, (at_ms, _) in links.items() if at_ms <= now_ms]:
+            known.ended(link, links.pop(link)[1], now_ms)
         for link, address in known.due(set(), now_ms):
-            if address == AT and now_ms >= lost_ms:
-                assert now_ms - lost_ms <= 500
-                return
-            dials[link] = now_ms + (250 if address == AT else 1000)  # the connect, the tick time
-        for link in [x for x, until_ms in dials.items() if until_ms <= now_ms]:
-            known.ended(link, Ended.UNREACHED, now_ms)
-            del dials[link]
-        now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
+            yield now_ms, address
+            why, took_ms = ends[address]
+            links[link] = now_ms + took_ms, why
+        due_ms = known.deadline(set())
+        assert due_ms is None or due_ms > now_ms
+        times = [due_ms, *[at_ms for at_ms, _ in (*calls[:1], *links.values())]]
+        now_ms = min([at_ms for at_ms in times if at_ms is not None])
+
+
+@pytest.mark.parametrize(("beacon_ms", "limit_ms"), [(20, 520), (240, 520), (9999, 700)])
+@pytest.mark.parametrize("place", range(MAX_ADDRESSES))
+def test_who_claims_to_be_at_three_addresses_hardly_holds_up_the_fourth(
+    place: int, beacon_ms: int, limit_ms: int
+) -> None:
+    """Beacons alone say where it is; frames pass to it from lost_ms on, and so does a beacon."""
+    for kinds in itertools.product((SILENT, NOBODY, REFUSES, ANOTHER), repeat=MAX_ADDRESSES - 1):
+        found = [(at(number), kind) for number, kind in enumerate(kinds, 7)]
+        ends = dict([*found[:place], (AT, NOBODY), *found[place:]])
+        for lost_ms in range(0, 3000, 170):
+            beacons = [*[(0, address) for address in ends], (lost_ms + beacon_ms, AT)]
+            dials = dials_of(contacts(), ends, beacons, lost_ms + limit_ms + 1)
+            assert any(at_ms >= lost_ms and to == AT for at_ms, to in dials), (lost_ms, kinds)
+
+
+@pytest.mark.parametrize(
+    ("told", "hints", "end", "each_ms"),
+    [(3, 0, NOBODY, 250), (3, 0, REFUSES, 20), (1, 2, REFUSES, 20), (0, 2, REFUSES, 1)],
+)
+def test_an_address_with_beacons_does_not_hold_up_one_without(
+    told: int, hints: int, end: tuple[Ended, int], each_ms: int
+) -> None:
+    known, (*_, other, wanted) = contacts(), range(told + hints)
+    for number in range(told):
+        known.told(A, at(number), True, 0)
+    for number in range(told, told + hints):
+        known.hint(A, 1, at(number), True, 0)
+    ends = {at(number): end if number == other else NOBODY for number in range(told + hints)}
+    beacons = [(at_ms, at(other)) for at_ms in range(0, 20_000, each_ms)]
+    dials = [at_ms for at_ms, to in dials_of(known, ends, beacons, 20_000) if to == at(wanted)]
+    gaps = [b - a for a, b in zip([0, *dials], [*dials, 20_000], strict=True)]
+    assert max(gaps) <= 2000
+
+
+def test_beacons_without_end_of_four_addresses_make_few_dials() -> None:
+    ends = {at(number): end for number, end in enumerate((NOBODY, NOBODY, REFUSES, REFUSES), 7)}
+    beacons = ((at_ms, address) for at_ms in range(10_000) for address in ends)
+    assert len(list(dials_of(contacts(), ends, beacons, 10_000))) <= 3 * 10_000 // REDIAL_MS
+
+
+def test_the_only_address_that_is_free_is_dialled_every_250_ms() -> None:
+    ends = {at(7): (Ended.UNREACHED, 10_000), AT: REFUSES}  # the first hangs aside
+    dials = dials_of(contacts(), ends, [(0, address) for address in ends], 9000)
+    times = [at_ms for at_ms, to in dials if to == AT]
+    assert all(b - a >= REDIAL_MS * 8 // 10 for a, b in itertools.pairwise(times[1:]))
+
+
+def test_beacons_of_one_name_that_is_linked_fill_no_memory() -> None:
+    contact = Contact(A, True, 0, proven=True)
+    contact.trust(AT, first=True)
+    for number in range(2000):
+        for port in (1, 2):
+            contact.hear(Address(at(number + 7).host, port))
+    assert len(contact.dialled) <= MAX_ADDRESSES and len(contact.heard) <= MAX_ADDRESSES
 
 
 @pytest.mark.parametrize("why", [Ended.COOKIE, Ended.PROTOCOL, Ended.REFUSED])
