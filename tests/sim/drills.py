@@ -247,9 +247,14 @@ class Drills:
 
     def _hear_each_other(self, owners: list[Host]) -> bool:
         """Whether frames pass between these for 500 ms: what a dead link keeps back on a stream
-        comes when TCP sends it again, and only its answer ends that link. (S1 counts so, too.)"""
+        comes when TCP sends it again, and only its answer ends that link. Where a machine moved,
+        one that has just gone on waits until its link of before that is silent. (S1 counts so,
+        too.)"""
         pairs = itertools.permutations(owners, 2)
         clear_us = max(self.cluster.lan.path(*pair).clear_us for pair in pairs)
+        if any(h.moved for h in owners):
+            silent_us = max(h.alive_us for h in owners) + self.settings.tick_time_ms * MS
+            clear_us = max(clear_us, silent_us)
         return self.cluster.time.now_us - clear_us >= safety.HEALED_US
 
     def _owner(self) -> Host:
