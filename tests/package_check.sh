@@ -24,7 +24,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "package-check makes chroots and boots a machine: run it as root" >&2
     exit 1
 fi
-if ! command -v mmdebstrap systemd-nspawn piuparts debootstrap >/dev/null; then
+if ! type mmdebstrap systemd-nspawn piuparts debootstrap &>/dev/null; then # all of them
     apt-get update -qq
     apt-get install -qq -y --no-install-recommends mmdebstrap piuparts systemd-container >/dev/null
 fi
