@@ -349,7 +349,7 @@ def test_checks_rest_while_two_machines_have_one_name_and_no_longer() -> None:
     assert cluster.twins_now
     cluster.run(500)
     assert cluster.hosts["A"].exit is not None and cluster.twins_now
-    cluster.run(2000)
+    cluster.run(10_000)
     assert not cluster.twins_now
 
 

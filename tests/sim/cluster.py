@@ -25,7 +25,7 @@ from tests.sim.host import Host
 from tests.sim.links import End, Links, as_one
 from tests.sim.network import Lan
 
-TWIN_US = 2000 * MS  # what a twin said goes with its links, by the longest tick time drawn
+TWIN_US = 10_000 * MS  # what a twin said goes with its links, by the longest tick time drawn
 ADDRESSES_US = 100 * MS  # what the daemon takes to learn its addresses: it imports pyroute2
 NETLINK_US = 10 * MS  # and until it hears of another
 
@@ -89,7 +89,7 @@ class Cluster:
         """Whether two machines use one name, or did just now."""
         lately_us = self.time.now_us - TWIN_US
         return any(
-            self.hosts[k].node is not None or self._ended_us.get(k, 0) > lately_us
+            self.hosts[k].node is not None or self._ended_us.get(k, -TWIN_US) > lately_us
             for k in self.twins
         )
 

@@ -110,7 +110,7 @@ class Witness(Watch):
     def _waits_us(self, one: Host, other: Host) -> int:
         """Return until when a link with another machine of its name stood before the other's: who
         comes second waits until the first is silent (rule 10, docs/decisions/0011)."""
-        if not self.cluster.twins_now:
+        if not self.cluster.twins:
             return 0
         life, hosts = self.lives[one.key], self.cluster.hosts
         if life.first.get(other.name, other.key) != other.key:
