@@ -58,22 +58,26 @@ class Drills:
         if self.options.majority:
             drills += [self.no_majority, self.few_backers]
         for drill in self.rng.sample(drills, 3):
-            self.settle()
-            # Who came off standby when the application was placed may be bound or not: a node has a
-            # tick time to judge that, and clocks run up to 1 % apart.
-            self.cluster.run(10 + self.settings.tick_time_ms // 50)
-            # A better node that may be bound or not takes it within its delay, or not at all.
-            if not self.serving or not self._is_sure(self._owner()):
-                self.cluster.run(self.settings.distributed.takeover_delay_ms + REST_MS)
-                self.settle()
+            self._ready()
             self.cluster.tell(f"drill: {drill.__name__}")
             self.requests.calm = True
             drill()
             self.done.append(drill.__name__)
             self.mend()
-        self.settle()
+        self._ready()
         self._rests()
         self.requests.calm = False
+
+    def _ready(self) -> None:
+        """Wait until all is at rest, and will be."""
+        self.settle()
+        # Who came off standby when the application was placed may be bound or not: a node has a
+        # tick time to judge that, and clocks run up to 1 % apart.
+        self.cluster.run(10 + self.settings.tick_time_ms // 50)
+        # A better node that may be bound or not takes it within its delay, or not at all.
+        if not self.serving or not self._is_sure(self._owner()):
+            self.cluster.run(self.settings.distributed.takeover_delay_ms + REST_MS)
+            self.settle()
 
     def _rests(self) -> None:
         """At rest nothing moves, and nobody says much more than its ticks."""
