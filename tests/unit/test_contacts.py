@@ -517,33 +517,6 @@ def test_a_told_address_that_leads_nowhere_gives_the_best_one_back_soon() -> Non
     assert dialled_within(known, AT, now_ms + LEASH_MS, now_ms) == now_ms + LEASH_MS
 
 
-@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 350)])
-@pytest.mark.parametrize("hints", [0, 1, MAX_ADDRESSES])
-@pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
-def test_strangers_hardly_delay_a_node_at_its_second_address(
-    why: Ended, limit_ms: int, hints: int, lost_ms: int
-) -> None:
-    """Nobody is where it was linked last; frames pass to its other address from lost_ms on."""
-    known, now_ms, dials = contacts(), 0, {}
-    for address in (AT, at(7)):
-        known.told(A, address, True, 0)
-    for number in range(hints):  # strangers claim that it is elsewhere
-        known.hint(A, 1, at(number + 8), True, 0)
-    while True:
-        known.give_up(set(), now_ms)
-        for link, address in known.due(set(), now_ms):
-            if address == at(7) and now_ms >= lost_ms:
-                assert now_ms - lost_ms <= limit_ms
-                return
-            dials[link] = now_ms + 250  # the connect time
-            if address == AT and why is Ended.REFUSED:
-                known.ended(link, why, now_ms)
-                del dials[link]
-        for link in [x for x, until_ms in dials.items() if until_ms <= now_ms]:
-            known.ended(link, Ended.UNREACHED, dials.pop(link))
-        now_ms = min([t for t in (known.deadline(set()), *dials.values()) if t is not None])
-
-
 # How those end a dial that are not whom it looks for, and after how many ms.
 SILENT = (Ended.UNREACHED, 1000)  # for the tick time
 NOBODY = (Ended.UNREACHED, 250)  # for the connect time
@@ -574,6 +547,24 @@ def dials_of(
         assert due_ms is None or due_ms > now_ms
         times = [due_ms, *[at_ms for at_ms, _ in (*calls[:1], *links.values())]]
         now_ms = min([at_ms for at_ms in times if at_ms is not None])
+
+
+@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 350)])
+@pytest.mark.parametrize("hints", [0, 1, MAX_ADDRESSES])
+@pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
+def test_strangers_hardly_delay_a_node_at_its_second_address(
+    why: Ended, limit_ms: int, hints: int, lost_ms: int
+) -> None:
+    """Nobody is where it was linked last; frames pass to its other address from lost_ms on."""
+    known, strangers = contacts(), [at(number + 8) for number in range(hints)]
+    for address in (AT, at(7)):
+        known.told(A, address, True, 0)
+    for address in strangers:  # they claim that it is elsewhere
+        known.hint(A, 1, address, True, 0)
+    ends = dict.fromkeys((at(7), *strangers), NOBODY)
+    ends[AT] = (why, 0) if why is Ended.REFUSED else NOBODY
+    dials = dials_of(known, ends, [], lost_ms + limit_ms + 1)
+    assert any(at_ms >= lost_ms and to == at(7) for at_ms, to in dials)
 
 
 @pytest.mark.parametrize(("beacon_ms", "limit_ms"), [(20, 520), (240, 520), (9999, 700)])
@@ -644,37 +635,18 @@ def test_a_hint_that_refuses_takes_no_turn_from_the_others(why: Ended) -> None:
 
 
 def test_a_stranger_that_refuses_at_the_best_address_makes_few_dials() -> None:
-    known, now_ms, dials = contacts(), 0, 0
-    for address in (at(7), AT, at(8)):
-        known.hint(A, 1, address, True, 0)
-    while now_ms < 10_000:
-        for link, address in known.due(set(), now_ms):
-            dials += 1
-            known.ended(link, Ended.COOKIE if address == at(7) else Ended.UNREACHED, now_ms)
-        now_ms = known.deadline(set()) or now_ms + 1
-    assert dials <= 2 * 10_000 // (REDIAL_MS * 8 // 10)
+    ends = {at(7): (Ended.COOKIE, 0), AT: (Ended.UNREACHED, 0), at(8): (Ended.UNREACHED, 0)}
+    dials = dials_of(contacts(), ends, [(0, address) for address in ends], 10_000)
+    assert len(list(dials)) <= 2 * 10_000 // (REDIAL_MS * 8 // 10)
 
 
-@pytest.mark.parametrize("at_best", [Ended.REFUSED, None])
-def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: Ended | None) -> None:
+@pytest.mark.parametrize("at_best", [(Ended.REFUSED, 0), SILENT])
+def test_a_stranger_that_refuses_elsewhere_makes_no_more_dials(at_best: tuple[Ended, int]) -> None:
     """Where nobody lives at the best address, or somebody who lets it in and says nothing."""
-    known, now_ms, dials, silent = contacts(), 0, 0, {}
-    for address in (AT, at(7), at(8)):
-        known.hint(A, 1, address, True, 0)
-    while now_ms < 10_000:
-        known.give_up(set(), now_ms)
-        for link in [x for x, until_ms in silent.items() if until_ms <= now_ms]:
-            known.ended(link, Ended.UNREACHED, silent.pop(link) and now_ms)
-        for link, address in known.due(set(), now_ms):
-            dials += 1
-            if address == AT and at_best is None:
-                silent[link] = now_ms + 1000
-            else:
-                known.ended(link, Ended.REFUSED if address == AT else Ended.PROTOCOL, now_ms)
-        known.hint(A, 1, at(7), True, now_ms)
-        due_ms = known.deadline(set())
-        now_ms = max(min([t for t in (due_ms, *silent.values()) if t is not None]), now_ms + 1)
-    assert dials <= 3 * 10_000 // (REDIAL_MS * 8 // 10)
+    ends = {AT: at_best, at(7): (Ended.PROTOCOL, 0), at(8): (Ended.PROTOCOL, 0)}
+    beacons = [*[(0, address) for address in ends], *[(ms, at(7)) for ms in range(10_000)]]
+    dials = dials_of(contacts(), ends, beacons, 10_000)
+    assert len(list(dials)) <= 3 * 10_000 // (REDIAL_MS * 8 // 10)
 
 
 def test_a_dial_that_a_hint_led_to_holds_nobody_up_when_its_node_is_linked() -> None:
