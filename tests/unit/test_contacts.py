@@ -549,21 +549,19 @@ def dials_of(
         now_ms = min([at_ms for at_ms in times if at_ms is not None])
 
 
-@pytest.mark.parametrize("why, limit_ms", [(Ended.UNREACHED, 1000), (Ended.REFUSED, 350)])
+@pytest.mark.parametrize("at_best, limit_ms", [(NOBODY, 1000), ((Ended.REFUSED, 0), 350)])
 @pytest.mark.parametrize("hints", [0, 1, MAX_ADDRESSES])
 @pytest.mark.parametrize("lost_ms", range(0, 3000, 50))
 def test_strangers_hardly_delay_a_node_at_its_second_address(
-    why: Ended, limit_ms: int, hints: int, lost_ms: int
+    at_best: tuple[Ended, int], limit_ms: int, hints: int, lost_ms: int
 ) -> None:
     """Nobody is where it was linked last; frames pass to its other address from lost_ms on."""
     known, strangers = contacts(), [at(number + 8) for number in range(hints)]
     for address in (AT, at(7)):
         known.told(A, address, True, 0)
-    for address in strangers:  # they claim that it is elsewhere
-        known.hint(A, 1, address, True, 0)
-    ends = dict.fromkeys((at(7), *strangers), NOBODY)
-    ends[AT] = (why, 0) if why is Ended.REFUSED else NOBODY
-    dials = dials_of(known, ends, [], lost_ms + limit_ms + 1)
+    ends = {AT: at_best, **dict.fromkeys((at(7), *strangers), NOBODY)}
+    claims = [(0, address) for address in strangers]  # that it is elsewhere
+    dials = dials_of(known, ends, claims, lost_ms + limit_ms + 1)
     assert any(at_ms >= lost_ms and to == at(7) for at_ms, to in dials)
 
 
